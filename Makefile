@@ -1,0 +1,55 @@
+# make run   the bundle on this machine: a demonstration, then for trying by hand (ONCE=1 ends it)
+# make test  everything that must hold: lint, types, template, build, tests
+
+# Lambda runs Python 3.13: it is used where it is, also where only pyenv knows of it.
+PYTHON := $(shell for python in python3.13 "$$HOME"/.pyenv/versions/3.13.*/bin/python python3; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; \
+	done)
+ifeq ($(PYTHON),)
+$(error Python 3.11 or newer is needed, as python3.13 or python3)
+endif
+
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --requirement
+
+run: .venv-local/ready
+	@exec .venv-local/bin/python -m infra.local.run
+
+test: .venv/ready .venv-local/ready .venv-sam/ready
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv-sam/bin/cfn-lint template.yaml
+	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --cov
+	@$(MAKE) --no-print-directory test-system
+
+# What ships must also work with the Python that is simply there.
+test-system: $(if $(filter-out python3,$(PYTHON)),.venv-system/ready)
+ifneq ($(PYTHON),python3)
+	.venv-system/bin/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/end_to_end
+endif
+
+.venv/ready: requirements.txt functions/requirements.txt
+	$(PYTHON) -m venv --clear .venv
+	.venv/bin/python $(PIP_INSTALL) requirements.txt
+	touch $@
+
+.venv-system/ready: requirements.txt functions/requirements.txt
+	python3 -m venv --clear .venv-system
+	.venv-system/bin/python $(PIP_INSTALL) requirements.txt
+	touch $@
+
+.venv-local/ready: infra/local/requirements.txt
+	$(PYTHON) -m venv --clear .venv-local
+	.venv-local/bin/python $(PIP_INSTALL) infra/local/requirements.txt
+	touch $@
+
+.venv-sam/ready: infra/sam/requirements.txt
+	$(PYTHON) -m venv --clear .venv-sam
+	.venv-sam/bin/python $(PIP_INSTALL) infra/sam/requirements.txt
+	touch $@
+
+clean:
+	rm -rf .aws-sam .venv .venv-local .venv-sam .venv-system
+
+.PHONY: run test test-system clean

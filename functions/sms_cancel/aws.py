@@ -1,0 +1,27 @@
+"""Clients of AWS services: one of each, on one session, with short timeouts."""
+
+import threading
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+# Two tries of one second each and a pause of at most one: a call costs at most 3 s when the
+# service hangs. botocore's own defaults (60 s, five tries) would outlast the function.
+_CONFIG = Config(
+    connect_timeout=1,
+    read_timeout=1,
+    retries={"mode": "standard", "total_max_attempts": 2},
+    max_pool_connections=20,
+)
+
+_clients: dict[str, Any] = {}
+_lock = threading.Lock()  # boto3's default session is not safe to create clients from two threads
+
+
+def client(service: str) -> Any:
+    """Return the boto3 client of a service, for example ``"sqs"``; made at its first use."""
+    with _lock:
+        if service not in _clients:
+            _clients[service] = boto3.client(service, config=_CONFIG)
+        return _clients[service]

@@ -1,0 +1,172 @@
+"""The queue door: SQS messages ``{"messageId": 300}``, in partial batch responses."""
+
+import json
+import math
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from aws_lambda_powertools.utilities.batch import (
+    BatchProcessor,
+    EventType,
+    FailureResponse,
+    SuccessResponse,
+    process_partial_response,
+)
+from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sms_cancel import aws, cancellation, telemetry
+from sms_cancel.environment import ConfigurationError, required
+from sms_cancel.outcome import Cancellation, Outcome
+
+RESERVE_S = 9  # of the function's time: a dead letter, a visibility change, an alert, 3 s each
+MAX_THREADS = 10  # the batch size of the event source
+
+DEAD_LETTER_NOW = (
+    Outcome.NOT_FOUND,
+    Outcome.TOO_LATE,
+    Outcome.ALREADY_SENT,
+    Outcome.INVALID_REQUEST,
+)
+RETRY_SLOWLY = (Outcome.API_KEY_REJECTED, Outcome.CREDITS_EXHAUSTED, Outcome.ACCOUNT_BLOCKED)
+
+
+class Unsettled(Exception):
+    """The item stays on the queue and is tried again."""
+
+
+class ConcurrentBatchProcessor(BatchProcessor):
+    """Powertools' batch processor with all items under way at once: a slow one delays no other."""
+
+    def process(self) -> list[SuccessResponse | FailureResponse]:
+        with ThreadPoolExecutor(MAX_THREADS) as pool:
+            return list(pool.map(self._process_record, self.records))
+
+
+@telemetry.logger.inject_lambda_context(log_event=False, clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
+    """Settle each message of the batch; return the ids of those that are to be tried again."""
+    cancellation.check_configuration()
+    required("QUEUE_URL")
+    required("DEAD_LETTER_QUEUE_URL")
+    _max_receive_count()
+    if not event.get("Records"):  # an empty answer would tell Lambda that all is done
+        raise ValueError("not an SQS event: it has no Records")
+    budget_s = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
+    settled: list[Cancellation] = []
+    queue_ages_ms: list[int] = []
+    processor = ConcurrentBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
+    record_handler = partial(
+        _handle,
+        ends_at=time.monotonic() + budget_s,
+        settled=settled,
+        queue_ages_ms=queue_ages_ms,
+    )
+    response = process_partial_response(event, record_handler, processor)
+    cancellation.report(
+        settled, door="queue", request_id=context.aws_request_id, queue_ages_ms=queue_ages_ms
+    )
+    return response
+
+
+def _handle(
+    record: SQSRecord, ends_at: float, settled: list[Cancellation], queue_ages_ms: list[int]
+) -> None:
+    if time.monotonic() >= ends_at:
+        raise Unsettled
+    try:
+        result = _cancel(record.body, ends_at)
+        age_ms = int(time.time() * 1000) - int(record.attributes.sent_timestamp)
+        telemetry.log_settled(
+            result, door="queue", receive_count=_receive_count(record), queue_age_ms=age_ms
+        )
+        settled.append(result)
+        queue_ages_ms.append(age_ms)
+        leaves_the_queue = _dispose(record, result)
+    except Exception as error:  # noqa: BLE001  one item's trouble must stay its own
+        telemetry.log_bug(error)
+        leaves_the_queue = False
+    if not leaves_the_queue:
+        raise Unsettled
+
+
+def _cancel(body: str, ends_at: float) -> Cancellation:
+    message_id = _message_id(body)
+    if message_id is None:
+        return Cancellation(None, Outcome.INVALID_REQUEST)
+    return cancellation.cancel(message_id, ends_at)
+
+
+def _message_id(body: str) -> str | None:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    value = document.get("messageId") if isinstance(document, dict) else None
+    if type(value) is int:  # not isinstance: true is an int too
+        value = str(value)
+    return value if cancellation.is_message_id(value) else None
+
+
+def _dispose(record: SQSRecord, result: Cancellation) -> bool:
+    """Return True if the message may leave the queue, False once it waits there for its retry."""
+    if result.outcome.done:
+        return True
+    is_last_receive = _receive_count(record) >= _max_receive_count()
+    if (result.outcome in DEAD_LETTER_NOW or is_last_receive) and _dead_letter(record, result):
+        return True
+    _delay(record, result.outcome)
+    return False
+
+
+def _dead_letter(record: SQSRecord, result: Cancellation) -> bool:
+    """Put a copy that says why into the dead-letter queue; return False if that failed."""
+    attributes = {
+        "outcome": {"DataType": "String", "StringValue": result.outcome.value},
+        "detail": {"DataType": "String", "StringValue": result.outcome.detail},
+        "originalMessageId": {"DataType": "String", "StringValue": record.message_id},
+    }
+    if result.code is not None:  # SQS refuses an empty value
+        attributes["code"] = {"DataType": "Number", "StringValue": str(result.code)}
+    try:
+        aws.client("sqs").send_message(
+            QueueUrl=required("DEAD_LETTER_QUEUE_URL"),
+            MessageBody=record.body,
+            MessageAttributes=attributes,
+        )
+    except (BotoCoreError, ClientError) as error:
+        telemetry.logger.error("not dead-lettered", extra={"reason": type(error).__name__})
+        return False
+    return True
+
+
+def _delay(record: SQSRecord, outcome: Outcome) -> None:
+    """Have SQS show the message again after 5, 10, 20 … 120 s; 30, 60, 120 s where it is slow."""
+    first_s = 30 if outcome in RETRY_SLOWLY else 5
+    delay_s = min(120, first_s * 2 ** (_receive_count(record) - 1))
+    try:
+        aws.client("sqs").change_message_visibility(
+            QueueUrl=required("QUEUE_URL"),
+            ReceiptHandle=record.receipt_handle,
+            VisibilityTimeout=math.ceil(delay_s * random.uniform(0.8, 1)),
+        )
+    except (BotoCoreError, ClientError) as error:
+        # It is tried again all the same, after the queue's own visibility timeout.
+        telemetry.logger.warning("visibility not set", extra={"reason": type(error).__name__})
+
+
+def _receive_count(record: SQSRecord) -> int:
+    return int(record.attributes.approximate_receive_count)
+
+
+def _max_receive_count() -> int:
+    """Return the queue's maxReceiveCount, which the worker must know to dead-letter in time."""
+    value = required("MAX_RECEIVE_COUNT")
+    if not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise ConfigurationError("environment variable MAX_RECEIVE_COUNT must be a whole number")
+    return int(value)

@@ -1,0 +1,96 @@
+"""The deployed bundle on the local stack, used as its callers and operators use it."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from infra.local import stack
+
+ROOT_USER = {"access_key": "test", "secret_key": "test"}
+
+
+class Bundle:
+    """The deployed stack, used as its callers and operators use it."""
+
+    def __init__(self, endpoint: str, outputs: dict[str, str]) -> None:
+        self.endpoint = endpoint
+        self.outputs = outputs
+        self.api_url = f"{endpoint}/_aws/execute-api/{outputs['ApiId']}/$default"
+        self.sqs = stack.client(endpoint, "sqs")
+        self.sns = stack.client(endpoint, "sns")
+        self.secretsmanager = stack.client(endpoint, "secretsmanager")
+
+    def put_key(self, api_key: str) -> None:
+        self.secretsmanager.put_secret_value(
+            SecretId=self.outputs["ApiKeySecretArn"], SecretString=api_key
+        )
+
+    def delete(self, message_id: object, **credentials: str) -> tuple[int, dict[str, Any]]:
+        """Call the HTTP door, signed (AWS_IAM); return status and answer.
+
+        ``credentials``: ``access_key`` and ``secret_key`` of the caller, the root user by default.
+        """
+        return self.call("DELETE", f"/messages/{message_id}", ROOT_USER | credentials)
+
+    def call(
+        self, method: str, path: str, credentials: dict[str, str] | None
+    ) -> tuple[int, dict[str, Any]]:
+        """Call the API, unsigned without credentials; return status and answer."""
+        url = self.api_url + path
+        headers = {}
+        if credentials is not None:
+            signed = AWSRequest(method, url)
+            SigV4Auth(Credentials(**credentials), "execute-api", stack.REGION).add_auth(signed)
+            headers = dict(signed.headers)
+        request = urllib.request.Request(url, method=method, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code, json.load(refusal)
+
+    def send(self, body: str) -> None:
+        self.sqs.send_message(QueueUrl=self.outputs["QueueUrl"], MessageBody=body)
+
+    def subscribe_queue(self) -> str:
+        """Subscribe a new queue to the alert topic, as a machine would; return its URL."""
+        url: str = self.sqs.create_queue(QueueName="alert-reader")["QueueUrl"]
+        attributes = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        queue_arn = attributes["Attributes"]["QueueArn"]
+        allow_the_topic = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": queue_arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": self.outputs["AlertTopicArn"]}},
+        }
+        policy = {"Version": "2012-10-17", "Statement": [allow_the_topic]}
+        self.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+        self.sns.subscribe(
+            TopicArn=self.outputs["AlertTopicArn"],
+            Protocol="sqs",
+            Endpoint=queue_arn,
+            Attributes={"RawMessageDelivery": "true"},
+        )
+        return url
+
+    def receive(self, queue_url: str, patience_s: float) -> dict[str, str] | None:
+        """Take the next message of a queue: ``body``, and its attributes as plain texts."""
+        give_up_at = time.monotonic() + patience_s
+        while time.monotonic() < give_up_at:
+            answer = self.sqs.receive_message(
+                QueueUrl=queue_url, MessageAttributeNames=["All"], WaitTimeSeconds=1
+            )
+            for message in answer.get("Messages", []):
+                self.sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+                attributes = message.get("MessageAttributes", {})
+                texts = {name: value["StringValue"] for name, value in attributes.items()}
+                return {"body": message["Body"], **texts}
+        return None

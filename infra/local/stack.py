@@ -1,0 +1,189 @@
+"""The bundle on this machine: the real template.yaml in ministack, an AWS on loopback.
+
+Nothing here needs an AWS account or Docker. ministack is a process of its own that ends with the
+``with`` block; what ships is built as ``sam build`` builds it.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+ROOT = Path(__file__).parents[2]
+REGION = "eu-west-3"
+CREDENTIALS = {
+    "aws_access_key_id": "test",
+    "aws_secret_access_key": "test",
+}  # ministack's root user
+READY_S = 60
+
+
+class LocalStackError(Exception):
+    """The local stack did not start or did not take the template; the text says why."""
+
+
+@contextmanager
+def ministack(python: str = sys.executable) -> Iterator[str]:
+    """Run ministack with the given Python and yield the URL of all its AWS services."""
+    with tempfile.TemporaryDirectory(prefix="sms-cancel-") as folder:
+        port = _free_port()
+        log = Path(folder, "ministack.log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [python, "-m", "ministack"],
+                env=_environment(port, folder),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # so that Ctrl-C is for us, and its workers end with it
+            )
+        try:
+            _wait_until_ready(process, port, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            _stop(process)
+
+
+def _environment(port: int, folder: str) -> dict[str, str]:
+    return {
+        # Its workers, the functions, inherit this: nothing of the user's own may be in it.
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": folder,
+        "TMPDIR": folder,
+        "BIND_HOST": "127.0.0.1",  # its default is every interface
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_REGION": REGION,
+        "AUTH": "true",  # signatures and IAM policies are enforced
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    give_up_at = time.monotonic() + READY_S
+    while time.monotonic() < give_up_at and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise LocalStackError(f"ministack did not start:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sign)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+def client(endpoint: str, service: str, **options: Any) -> Any:
+    """Return a boto3 client for a service of the local stack, as its root user."""
+    credentials = CREDENTIALS | {key: options.pop(key) for key in CREDENTIALS if key in options}
+    return boto3.client(
+        service, endpoint_url=endpoint, region_name=REGION, **credentials, **options
+    )
+
+
+def build(artifacts: Path) -> None:
+    """Build what ships into a folder, with the recipe that ``sam build`` uses."""
+    if not shutil.which("make"):
+        raise LocalStackError("make is not installed")
+    made = subprocess.run(
+        ["make", "--silent", "-C", str(ROOT / "functions"), "build-ApiFunction"],
+        env=os.environ | {"ARTIFACTS_DIR": str(artifacts), "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise LocalStackError(f"the function could not be built:\n{made.stdout}{made.stderr}")
+
+
+def deploy(endpoint: str, artifacts: Path, **parameters: str) -> dict[str, str]:
+    """Deploy template.yaml with the built function; return the stack's outputs.
+
+    As in ``sam package``, only the place of the code in the template changes.
+    """
+    s3 = client(endpoint, "s3")
+    s3.create_bucket(Bucket="artifacts", CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_object(Bucket="artifacts", Key="function.zip", Body=_zip(artifacts))
+    template = ROOT.joinpath("template.yaml").read_text()
+    local, packaged = "CodeUri: functions/\n", "CodeUri: s3://artifacts/function.zip\n"
+    if template.count(local) != 1:
+        raise LocalStackError(f"template.yaml must hold {local.strip()!r} exactly once")
+    cloudformation = client(endpoint, "cloudformation")
+    cloudformation.create_stack(
+        StackName="sms-cancel",
+        TemplateBody=template.replace(local, packaged),
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Parameters=[
+            {"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()
+        ],
+    )
+    outputs = _outputs(cloudformation)
+    _repair_concurrency(client(endpoint, "lambda"))
+    return outputs
+
+
+def _repair_concurrency(functions: Any) -> None:
+    """Set MaximumConcurrency anew: ministack keeps the parameter as text, and then never polls."""
+    for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+        functions.update_event_source_mapping(
+            UUID=mapping["UUID"],
+            ScalingConfig={key: int(value) for key, value in mapping["ScalingConfig"].items()},
+        )
+
+
+def _zip(folder: Path) -> bytes:
+    with tempfile.TemporaryFile() as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            for path in sorted(folder.rglob("*")):
+                archive.write(path, path.relative_to(folder))
+        file.seek(0)
+        return file.read()
+
+
+def _outputs(cloudformation: Any) -> dict[str, str]:
+    give_up_at = time.monotonic() + READY_S
+    while time.monotonic() < give_up_at:
+        [stack] = cloudformation.describe_stacks(StackName="sms-cancel")["Stacks"]
+        if stack["StackStatus"] == "CREATE_COMPLETE":
+            return {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+        if stack["StackStatus"] != "CREATE_IN_PROGRESS":
+            break
+        time.sleep(0.05)
+    events = cloudformation.describe_stack_events(StackName="sms-cancel")["StackEvents"]
+    reasons = [
+        f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}"
+        for event in reversed(events)
+        if event["ResourceStatus"].endswith("FAILED") and event.get("ResourceStatusReason")
+    ]
+    raise LocalStackError("the template was not deployed:\n" + "\n".join(reasons))

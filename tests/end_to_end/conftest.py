@@ -1,0 +1,76 @@
+"""The real template.yaml on the local stack, once for all end-to-end tests."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import KEY, leaks
+from infra.local import stack
+from infra.local.bundle import Bundle
+from infra.local.provider import Provider
+from infra.local.provider_server import serve
+
+LOCAL_PYTHON = stack.ROOT / ".venv-local" / "bin" / "python"
+PATIENCE_S = 30
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("artifacts")
+    stack.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _provider():
+    simulated = Provider(KEY)
+    with serve(simulated) as url:
+        yield simulated, url
+
+
+@pytest.fixture(scope="session")
+def _bundle(artifacts, _provider):
+    assert LOCAL_PYTHON.exists(), "the local stack is not installed: run make test"
+    with stack.ministack(str(LOCAL_PYTHON)) as endpoint:
+        outputs = stack.deploy(endpoint, artifacts, SmsPartnerUrl=_provider[1])
+        deployed = Bundle(endpoint, outputs)
+        deployed.put_key(KEY)
+        yield deployed
+        logs = logged(deployed)
+        assert "cancel settled" in logs
+        assert leaks(logs) == []
+
+
+@pytest.fixture
+def provider(_provider):
+    _provider[0].reset()
+    return _provider[0]
+
+
+@pytest.fixture
+def bundle(_bundle, provider, written):
+    """The deployed bundle, with its queues empty and all provider state gone."""
+    for queue in ("QueueUrl", "DeadLetterQueueUrl"):
+        _bundle.sqs.purge_queue(QueueUrl=_bundle.outputs[queue])
+    return _bundle
+
+
+def logged(bundle: Bundle) -> str:
+    """Everything in the stack's log groups."""
+    client = stack.client(bundle.endpoint, "logs")
+    groups = [group["logGroupName"] for group in client.describe_log_groups()["logGroups"]]
+    pages = [
+        page
+        for group in groups
+        for page in client.get_paginator("filter_log_events").paginate(logGroupName=group)
+    ]
+    return "\n".join(event["message"] for page in pages for event in page["events"])
+
+
+def eventually(condition):
+    """Wait until the condition holds, and return what it gave."""
+    give_up_at = time.monotonic() + PATIENCE_S
+    while not (result := condition()) and time.monotonic() < give_up_at:
+        time.sleep(0.05)
+    return result

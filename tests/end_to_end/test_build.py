@@ -1,0 +1,74 @@
+"""What ``sam build`` makes: the very thing that ships, with all that it needs."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from infra.local.stack import ROOT
+
+SAM = ROOT / ".venv-sam" / "bin" / "sam"
+FUNCTIONS = ("ApiFunction", "WorkerFunction")
+
+
+def sam_build(project, target):
+    assert SAM.exists(), "the SAM CLI is not installed: run make test"
+    return subprocess.run(
+        [SAM, "build", "--template", project / "template.yaml", "--build-dir", target],
+        cwd=target.parent,
+        env=os.environ | {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "eu-west-3"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    target = tmp_path_factory.mktemp("sam") / "build"
+    ended = sam_build(ROOT, target)
+    assert ended.returncode == 0, ended.stderr
+    return target
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_each_function_is_built_with_its_dependencies(built, function):
+    for name in ("sms_cancel/api.py", "requests", "aws_lambda_powertools", "boto3", "defusedxml"):
+        assert (built / function / name).exists()
+    assert not (built / function / "requirements.txt").exists()
+    assert not (built / function / "Makefile").exists()
+
+
+@pytest.mark.parametrize("handler", ["sms_cancel.api", "sms_cancel.worker"])
+def test_each_handler_starts_with_nothing_but_what_ships(built, handler):
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); import {handler} as m; print(m.handler)"
+    ended = subprocess.run(
+        # Isolated and without site-packages: an undeclared dependency is not to be found.
+        [sys.executable, "-I", "-S", "-c", code, built / "ApiFunction"],
+        env={"PATH": os.defpath, "AWS_DEFAULT_REGION": "eu-west-3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "handler" in ended.stdout
+
+
+def test_what_is_compiled_is_compiled_for_lambda(built):
+    libraries = list(built.rglob("*.so"))
+    assert libraries
+    assert all("cpython-313-aarch64" in library.name or "abi3" in library.name
+               for library in libraries)  # fmt: skip
+
+
+def test_a_build_without_a_manifest_fails(tmp_path):
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "functions", project / "functions")
+    shutil.copy(ROOT / "template.yaml", project)
+    (project / "functions" / "requirements.txt").unlink()
+    ended = sam_build(project, tmp_path / "build")
+    assert ended.returncode != 0
+    assert "requirements.txt" in ended.stderr

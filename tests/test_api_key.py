@@ -1,0 +1,209 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import KEY
+from sms_cancel import aws
+from sms_cancel.api_key import ApiKey, parse
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "abc123",
+        "  abc123\n",
+        '{"apiKey": "abc123"}',
+        '\n{"apiKey": " abc123 ", "note": "spare"}\n',
+    ],
+)
+def test_a_secret_is_the_plain_key_or_json(secret):
+    assert parse(secret) == "abc123"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "",
+        "  \n",
+        "abc 123",
+        "abc\t123",
+        "abc\u200b123",
+        "abc\x00",
+        "{",
+        "[]",
+        '["abc123"]',
+        '{"apikey": "abc123"}',
+        '{"apiKey": ""}',
+        '{"apiKey": null}',
+        '{"apiKey": 123}',
+        '{"apiKey": "abc 123"}',
+        '{"apiKey": {"apiKey": "abc"}}',
+        "{" * 100_000,
+        "[" * 100_000,
+    ],
+)
+def test_a_secret_of_another_form_holds_no_key(secret):
+    assert parse(secret) is None
+
+
+@given(st.text())
+def test_parse_gives_a_visible_key_or_none(secret):
+    key = parse(secret)
+    assert key is None or (key.isprintable() and key.isascii() and " " not in key and key)
+
+
+@pytest.fixture
+def fetches(cloud, monkeypatch):
+    """Count the calls to Secrets Manager; ``fetches.failing`` makes them fail."""
+
+    class Fetches:
+        count = 0
+        failing = False
+        seconds = 0.0
+
+    client = aws.client("secretsmanager")
+
+    def count(**_):
+        Fetches.count += 1
+        time.sleep(Fetches.seconds)
+        if Fetches.failing:
+            raise EndpointConnectionError(endpoint_url="https://secretsmanager")
+
+    client.meta.events.register("before-call.secrets-manager.GetSecretValue", count)
+    return Fetches
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr("sms_cancel.api_key.time", clock)
+    return clock
+
+
+def test_the_key_is_fetched_once_in_five_minutes(fetches, clock):
+    key = ApiKey()
+    assert [key.current() for _ in range(3)] == [KEY] * 3
+    assert fetches.count == 1
+    clock.now += 299
+    key.current()
+    assert fetches.count == 1
+    clock.now += 1
+    key.current()
+    assert fetches.count == 2
+
+
+def test_a_new_value_is_in_force_after_five_minutes(cloud, fetches, clock):
+    key = ApiKey()
+    key.current()
+    cloud.put_key("rotated")
+    clock.now += 300
+    assert key.current() == "rotated"
+
+
+def test_the_last_key_stays_in_force_while_secrets_manager_is_down(fetches, clock, written):
+    key = ApiKey()
+    key.current()
+    fetches.failing = True
+    clock.now += 300
+    assert [key.current(), key.current()] == [KEY, KEY]
+    assert fetches.count == 2
+    [line] = written.logged("secret not read")
+    assert (line["level"], line["stale_key"]) == ("WARNING", True)
+    fetches.failing = False
+    clock.now += 10
+    key.current()
+    assert fetches.count == 3
+
+
+def test_without_a_key_it_is_tried_again_after_ten_seconds(fetches, clock, written):
+    key = ApiKey()
+    fetches.failing = True
+    assert [key.current(), key.current()] == [None, None]
+    assert fetches.count == 1
+    assert written.logged("secret not read")[0]["reason"] == "EndpointConnectionError"
+    fetches.failing = False
+    clock.now += 10
+    assert key.current() == KEY
+
+
+def test_an_unusable_secret_is_no_key_and_is_looked_at_again_soon(cloud, fetches, clock, written):
+    key = ApiKey()
+    cloud.put_key("two words")
+    assert key.current() is None
+    assert written.logged('secret not usable: it must be the plain key, or {"apiKey": "KEY"}')
+    cloud.put_key("mended")
+    clock.now += 10
+    assert key.current() == "mended"
+
+
+def test_a_secret_that_does_not_exist_is_no_key(cloud, monkeypatch, written):
+    monkeypatch.setenv("API_KEY_SECRET_ARN", cloud.secret_arn + "x")
+    assert ApiKey().current() is None
+    assert written.logged("secret not read")[0]["reason"] == "ResourceNotFoundException"
+
+
+def test_a_binary_secret_is_no_key(cloud):
+    cloud.secrets.put_secret_value(SecretId=cloud.secret_arn, SecretBinary=b"abc123")
+    assert ApiKey().current() is None
+
+
+def test_a_rejected_key_is_replaced_past_the_cache(cloud, fetches):
+    key = ApiKey()
+    key.current()
+    cloud.put_key("rotated")
+    assert key.replacement(KEY) == "rotated"
+    assert key.current() == "rotated"
+    assert fetches.count == 2
+
+
+def test_a_rejected_key_that_did_not_change_is_not_fetched_again_for_30_s(cloud, fetches, clock):
+    key = ApiKey()
+    key.current()
+    assert [key.replacement(KEY), key.replacement(KEY)] == [None, None]
+    assert fetches.count == 2
+    clock.now += 29
+    cloud.put_key("rotated")
+    assert key.replacement(KEY) is None
+    clock.now += 1
+    assert key.replacement(KEY) == "rotated"
+    assert fetches.count == 3
+
+
+def test_twenty_threads_share_one_fetch_and_one_refetch(cloud, fetches):
+    key = ApiKey()
+    fetches.seconds = 0.05
+    start = threading.Barrier(20)
+
+    def use(_):
+        start.wait()
+        return key.current()
+
+    def replace(_):
+        start.wait()
+        return key.replacement(KEY)
+
+    with ThreadPoolExecutor(20) as pool:
+        assert set(pool.map(use, range(20))) == {KEY}
+        assert fetches.count == 1
+        cloud.put_key("rotated")
+        assert set(pool.map(replace, range(20))) == {"rotated"}
+    assert fetches.count == 2
+
+
+def test_a_refetch_that_fails_leaves_the_rejected_key(fetches):
+    key = ApiKey()
+    key.current()
+    fetches.failing = True
+    assert key.replacement(KEY) is None
+    assert key.current() == KEY

@@ -1,0 +1,191 @@
+"""The use case: when it asks again, when the key is replaced, what is measured and alerted."""
+
+import time
+
+import pytest
+
+from infra.local.provider_server import fault
+from sms_cancel import cancellation
+
+
+@pytest.fixture(autouse=True)
+def _in_place(cloud, provider, provider_url):
+    pass
+
+
+def cancel(message_id="300", seconds=20.0):
+    return cancellation.cancel(message_id, time.monotonic() + seconds)
+
+
+def status(code, body="", **more):
+    return fault("status", status=code, body=body, **more)
+
+
+def test_an_answer_lost_once_is_asked_for_again(provider):
+    provider.plan(fault("close", moment="after"))
+    settled = cancel()
+    assert (settled.outcome, settled.code) == ("already_cancelled", 5)
+    assert len(settled.latencies_ms) == 2
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_unavailable_provider_is_asked_again(provider, times):
+    provider.plan(status(503, times=times))
+    settled = cancel()
+    assert settled.outcome == "cancelled"
+    assert provider.calls[300] == len(settled.latencies_ms) == times + 1
+
+
+def test_three_attempts_are_all(provider):
+    provider.plan(status(503, times=None))
+    settled = cancel()
+    assert settled.outcome == "unavailable"
+    assert provider.calls[300] == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (status(200, '{"success": false, "code": 4}', times=2), "not_found"),
+        (status(200, '{"success": false, "code": 6}', times=2), "too_late"),
+        (status(200, '{"success": false, "code": 7}', times=2), "already_sent"),
+        (status(200, '{"success": false, "code": 11}', times=2), "credits_exhausted"),
+        (status(200, '{"success": false, "code": 96}', times=2), "account_blocked"),
+        (status(429, times=2), "throttled"),
+        (status(200, "<html>", times=2), "unreadable"),
+    ],
+)
+def test_any_other_answer_is_asked_for_once(provider, answer, outcome):
+    provider.plan(answer)
+    assert cancel().outcome == outcome
+    assert provider.calls[300] == 1
+
+
+@pytest.mark.parametrize(
+    "then", [status(400, '{"success": false, "code": 4}'), status(503, times=2)]
+)
+def test_after_a_lost_answer_not_found_and_unavailable_settle_nothing(provider, then):
+    provider.plan(fault("close", moment="after"))
+    provider.plan(then)
+    settled = cancel()
+    assert (settled.outcome, settled.code) == ("timed_out", None)
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(6, "too_late"), (7, "already_sent")])
+def test_after_a_lost_answer_a_final_refusal_is_believed(provider, code, outcome):
+    provider.plan(fault("close"))
+    provider.plan(status(200, f'{{"success": false, "code": {code}}}'))
+    assert cancel().outcome == outcome
+
+
+def test_no_attempt_begins_without_time_for_it(provider):
+    provider.plan(status(503, times=None))
+    assert cancel(seconds=0.0).outcome == "unavailable"
+    assert provider.calls.total() == 0
+
+
+def test_the_attempts_are_over_when_time_is(provider, monkeypatch):
+    provider.plan(fault("silence", times=None))
+    begun_at = time.monotonic()
+    assert cancel(seconds=0.5).outcome == "timed_out"
+    assert time.monotonic() - begun_at < 1.5
+
+
+def test_the_pauses_grow_and_vary(provider, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(cancellation, "PAUSE_S", 0.2)
+    monkeypatch.setattr(cancellation.time, "sleep", pauses.append)
+    provider.plan(status(503, times=None))
+    cancel()
+    cancel()
+    assert len(set(pauses)) == 4
+    assert all(0.2 <= pause <= 0.4 for pause in pauses[::2])
+    assert all(0.4 <= pause <= 0.8 for pause in pauses[1::2])
+
+
+def test_a_rotated_key_is_fetched_and_raises_no_alarm(provider, cloud):
+    cancellation._api_key.current()
+    provider.configure(api_key="rotated")
+    cloud.put_key("rotated")
+    settled = cancel()
+    assert (settled.outcome, settled.key_refetched) == ("cancelled", True)
+    assert len(settled.latencies_ms) == 2
+    cancellation.report([settled], door="http", request_id="1")
+    assert cloud.alerts() == []
+
+
+def test_a_key_that_did_not_change_is_not_tried_twice(provider):
+    provider.configure(api_key="another")
+    settled = cancel()
+    assert (settled.outcome, settled.key_refetched) == ("api_key_rejected", False)
+    assert provider.calls[300] == 1
+
+
+def test_a_new_key_that_is_rejected_too_is_tried_once(provider, cloud):
+    cancellation._api_key.current()
+    provider.configure(api_key="another")
+    cloud.put_key("wrong")
+    settled = cancel()
+    assert settled.outcome == "api_key_rejected"
+    assert provider.calls[300] == 2
+
+
+def test_with_the_new_key_a_lost_answer_is_not_asked_for_again(provider, cloud):
+    cancellation._api_key.current()
+    provider.configure(api_key="rotated")
+    cloud.put_key("rotated")
+    provider.plan(status(200, '{"success": false, "code": 10}'))
+    provider.plan(fault("close", moment="after"))
+    assert cancel().outcome == "timed_out"
+    assert provider.calls[300] == 2
+
+
+def test_without_a_key_the_provider_is_not_asked(provider, cloud):
+    cloud.put_key("{}")
+    settled = cancel()
+    assert (settled.outcome, settled.latencies_ms) == ("key_unavailable", ())
+    assert provider.calls.total() == 0
+
+
+def test_alerts_are_one_for_each_outcome_of_an_invocation(provider, cloud):
+    for message_id in ("300", "301", "302"):
+        provider.schedule(int(message_id), 3600)
+    provider.plan(status(401, message_id=300))
+    provider.plan(status(200, '{"success": false, "code": 10}', message_id=301))
+    provider.plan(status(200, '{"success": false, "code": 11}', message_id=302))
+    settled = [cancel(each) for each in ("300", "301", "302")] + [cancel("999")]
+    cancellation.report(settled, door="queue", request_id="1")
+    alerts = {each["message"]["outcome"]: each["message"] for each in cloud.alerts()}
+    assert set(alerts) == {"api_key_rejected", "credits_exhausted"}
+    rejected = alerts["api_key_rejected"]
+    assert (rejected["count"], rejected["messageIds"], rejected["code"]) == (2, ["300", "301"], 10)
+    assert alerts["credits_exhausted"]["messageIds"] == ["302"]
+
+
+def test_the_metrics_are_a_blob_for_each_outcome_and_one_for_the_rest(provider, written):
+    provider.schedule(301, 3600)
+    provider.plan(status(503, message_id=301))
+    settled = [cancel("300"), cancel("301"), cancel("999")]
+    cancellation.report(settled, door="queue", request_id="1", queue_ages_ms=[5, 6, 7])
+    *outcomes, (dimensions, rest) = written.metrics()
+    assert [(each["outcome"], values) for each, values in outcomes] == [
+        ("cancelled", {"Cancellations": [2.0]}),
+        ("not_found", {"Cancellations": [1.0]}),
+    ]
+    assert set(dimensions) == {"service"}
+    assert set(rest) == {
+        "ProviderLatency", "Attempts", "QueueAge", "AlertPublishFailed", "KeyRefetched",
+    }  # fmt: skip
+    assert rest["Attempts"] == [1.0, 2.0, 1.0]
+    assert len(rest["ProviderLatency"]) == 4
+    assert rest["QueueAge"] == [5.0, 6.0, 7.0]
+    assert (rest["AlertPublishFailed"], rest["KeyRefetched"]) == ([0.0], [0.0])
+    assert "300" not in str([each for each, _ in written.metrics()])
+
+
+def test_a_replaced_key_is_counted(provider, cloud, written):
+    cancellation._api_key.current()
+    provider.configure(api_key="rotated")
+    cloud.put_key("rotated")
+    cancellation.report([cancel()], door="http", request_id="1")
+    assert written.metrics()[-1][1]["KeyRefetched"] == [1.0]

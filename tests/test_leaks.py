@@ -1,0 +1,57 @@
+"""The search for the key would find it, in each form in which it could get out."""
+
+import base64
+import json
+import logging
+
+import pytest
+import requests
+
+from conftest import KEY, leaks
+from infra.local.provider_server import fault
+from sms_cancel import smspartner
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"key {KEY}!",
+        requests.Request("GET", "http://x/", params={"apiKey": KEY}).prepare().url,
+        json.dumps({"apiKey": KEY}),
+        json.dumps(json.dumps(f"x{KEY}")),
+        base64.b64encode(KEY.encode()).decode(),
+        f"key {KEY[:9]}…",
+    ],
+)
+def test_the_search_finds_the_key(text):
+    assert leaks(text)
+
+
+def test_what_is_logged_is_searched(written):
+    logging.getLogger("anything").debug("https://x/?apiKey=%s", KEY)
+    assert leaks(written.text)
+    written.forget()
+
+
+@pytest.mark.parametrize("name", ["urllib3.connection", "requests", "botocore.parsers", "boto3"])
+def test_the_libraries_write_nothing_even_at_debug(name, written):
+    logging.getLogger(name).setLevel(logging.DEBUG)
+    logging.getLogger(name).critical("the URL is %s", KEY)
+    assert KEY not in written.text
+    logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def test_without_the_guard_the_wire_would_leak(provider, provider_url, written):
+    """urllib3 warns of an odd header line with the URL, on a successful answer."""
+    library = logging.getLogger("urllib3")
+    level = library.level
+    library.setLevel(logging.WARNING)
+    library.propagate = True
+    provider.plan(fault("malformed_header"))
+    try:
+        assert smspartner.cancel(KEY, "300", 5).outcome == "cancelled"
+    finally:
+        library.setLevel(level)
+        library.propagate = False
+    assert leaks(written.text)
+    written.forget()

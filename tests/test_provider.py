@@ -1,0 +1,783 @@
+"""The simulated SMS Partner: codes from state, bytes as published, faults as announced."""
+
+import base64
+import gzip
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from infra.local.provider import Provider
+from infra.local.provider_server import FAULTS, fault, serve
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = Path(__file__).parent / "provider_samples"
+KEY = "k3y-of-the-tests"
+NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+
+CANCELLED_JSON = """{"success": true, "code": 200, "message": "L'envoi du SMS a été annulé."}"""
+BAD_KEY_JSON = """{"success": false, "code": 10, "message": "Clé API incorrecte"}"""
+CANCELLED_XML = """<?xml version='1.0' encoding='UTF-8'?>
+<?xml version="1.0" encoding="UTF-8"?>
+<result>
+    <entry>true</entry>
+    <entry>200</entry>
+    <entry>
+        <![CDATA[L'envoi du SMS a été annulé.]]>
+    </entry>
+</result>"""
+BAD_KEY_XML = (
+    "<result><entry>false</entry><entry>10</entry><entry>Clé API incorrecte</entry></result>"
+)
+
+
+@pytest.fixture
+def provider():
+    """A provider whose clock stands still, with message 300 due in an hour."""
+    provider = Provider(KEY, clock=lambda: NOW)
+    provider.schedule(300, 3600)
+    return provider
+
+
+@pytest.fixture
+def url(provider):
+    with serve(provider) as url:
+        yield url
+
+
+def request(url, method="GET", body=None, headers=None):
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=5)
+    try:
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("Content-Type"), answer.read()
+    finally:
+        connection.close()
+
+
+def cancel(url, message_id=300, key=KEY, more=""):
+    return request(f"{url}/message-cancel?apiKey={key}&messageId={message_id}{more}")
+
+
+def cancel_code(url, message_id=300):
+    return json.loads(cancel(url, message_id)[2])["code"]
+
+
+def control(url, method, path, body=None):
+    text = None if body is None else json.dumps(body)
+    status, _, answer = request(url.replace("/v1", "/_simulator") + path, method, text)
+    return status, json.loads(answer)
+
+
+def connect(url, timeout=5.0):
+    return socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout)
+
+
+def exchange(url, data, timeout=5.0):
+    """Send bytes and return every byte that comes back until the server closes."""
+    with connect(url, timeout) as connection:
+        connection.sendall(data)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+        return received
+
+
+def raw_cancel(url, timeout=5.0):
+    line = f"GET /v1/message-cancel?apiKey={KEY}&messageId=300 HTTP/1.1\r\n"
+    return exchange(url, line.encode() + b"Host: x\r\nConnection: close\r\n\r\n", timeout)
+
+
+def send(provider, **fields):
+    message = {"apiKey": KEY, "phoneNumbers": "+33600000001", "message": "Bonjour"}
+    return provider.send({**message, **fields})
+
+
+# --- Codes, from state
+
+
+@pytest.mark.parametrize(
+    ("account", "key", "message_id", "code"),
+    [
+        ({}, None, "300", 1),
+        ({}, "", "300", 1),
+        ({}, "wrong", "300", 10),
+        ({"status": "deactivated"}, KEY, "300", 20),
+        ({"status": "blocked"}, KEY, "300", 30),
+        ({"status": "denied"}, KEY, "300", 40),
+        ({"status": "ip_refused"}, KEY, "300", 96),
+        ({"credits": 0}, KEY, "300", 11),
+        ({"credits": -3}, KEY, "300", 11),
+        ({}, KEY, None, 3),
+        ({}, KEY, "", 3),
+        ({}, KEY, "301", 4),
+        ({}, KEY, "abc", 4),
+        ({}, KEY, "٣٠٠", 4),
+        ({}, KEY, "300\n", 4),
+        ({}, KEY, "9" * 5000, 4),
+        ({}, KEY, "302", 5),
+        ({}, KEY, "303", 6),
+        ({}, KEY, "304", 7),
+        ({}, KEY, "300", 200),
+        # Several things wrong at once: the order in which they are looked at.
+        ({"status": "blocked", "credits": 0}, None, None, 1),
+        ({"status": "blocked", "credits": 0}, "wrong", None, 10),
+        ({"status": "blocked", "credits": 0}, KEY, None, 30),
+        ({"credits": 0}, KEY, None, 11),
+    ],
+)
+def test_a_cancel_is_answered_from_state(provider, account, key, message_id, code):
+    provider.schedule(302, 3600)
+    provider.cancel(KEY, "302")
+    provider.schedule(303, 200)
+    provider.schedule(304, -1)
+    provider.configure(**account)
+
+    answer = provider.cancel(key, message_id)
+
+    assert (answer["code"], answer["success"]) == (code, code == 200)
+    assert answer["message"]
+    assert provider.state(300) == ("cancelled" if code == 200 else "scheduled")
+
+
+@pytest.mark.parametrize(
+    ("left_s", "code"), [(300.5, 200), (300, 200), (299.99, 6), (0.01, 6), (0, 7), (-1, 7)]
+)
+def test_five_minutes_before_is_the_last_moment(provider, left_s, code):
+    provider.advance(3600 - left_s)
+    assert provider.cancel(KEY, "300")["code"] == code
+
+
+def test_a_cancelled_message_stays_cancelled_past_its_time(provider):
+    provider.cancel(KEY, "300")
+    provider.advance(7200)
+    assert provider.state(300) == "cancelled"
+    assert provider.cancel(KEY, "300")["code"] == 5
+
+
+def test_a_send_costs_one_credit_per_recipient_and_a_cancel_refunds_none(provider):
+    answer = send(provider, phoneNumbers="+33600000001, 0600000002", **LATER)
+    assert provider.cancel(KEY, str(answer["message_id"]))["code"] == 200
+    assert provider.account.credits == 998
+
+
+def test_of_many_cancels_at_once_exactly_one_succeeds():
+    def slow_clock():
+        time.sleep(0.001)  # looked at between the check and the cancel: lets the others in
+        return NOW
+
+    provider = Provider(KEY, clock=slow_clock)
+    with serve(provider) as url, ThreadPoolExecutor(16) as pool:
+        for message_id in range(1000, 1010):
+            provider.schedule(message_id, 3600)
+            codes = Counter(pool.map(lambda _, i=message_id: cancel_code(url, i), range(16)))
+            assert codes == {200: 1, 5: 15}
+
+
+# --- Sending
+
+LATER = {"scheduledDeliveryDate": "02/01/2026", "time": 9, "minute": 5}
+
+
+def test_a_send_answers_with_an_integer_id_and_is_sent_at_once(url, provider):
+    body = {"apiKey": KEY, "phoneNumbers": "+33600000001", "message": "Bonjour", "sender": "Moi"}
+
+    status, content_type, answer = request(f"{url}/send", "POST", json.dumps(body))
+
+    assert (status, content_type) == (200, "application/json; charset=utf-8")
+    assert json.loads(answer) == {
+        "success": True,
+        "code": 200,
+        "message_id": 307,
+        "nb_sms": 1,
+        "cost": 0.038,
+        "currency": "EUR",
+    }
+    assert provider.state(307) == "sent"
+    assert cancel_code(url, 307) == 7
+
+
+def test_a_send_answers_in_xml_in_the_order_of_the_page(url):
+    body = {"apiKey": KEY, "phoneNumbers": "+33600000001", "message": "Bonjour", "_format": "xml"}
+    _, content_type, answer = request(f"{url}/send", "POST", json.dumps(body))
+    assert content_type == "text/xml; charset=utf-8"
+    assert answer == (
+        b"<result><entry>true</entry><entry>200</entry><entry>307</entry>"
+        b"<entry>1</entry><entry>0.038</entry><entry>EUR</entry></result>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("date", "hour", "minute", "expected"),
+    [
+        ("15/01/2026", 9, 0, "2026-01-15T08:00:00Z"),
+        ("15/07/2026", 9, 5, "2026-07-15T07:05:00Z"),
+        ("15/07/2026", "9", "05", "2026-07-15T07:05:00Z"),
+        ("29/03/2026", 2, 30, "2026-03-29T01:30:00Z"),  # skipped: 03:30 in summer time
+        ("25/10/2026", 2, 30, "2026-10-25T00:30:00Z"),  # twice: the first
+        ("25/10/2026", 3, 0, "2026-10-25T02:00:00Z"),
+        ("31/12/2026", 24, 0, "2026-12-31T23:00:00Z"),
+    ],
+)
+def test_a_schedule_is_paris_wall_clock(provider, date, hour, minute, expected):
+    answer = send(provider, scheduledDeliveryDate=date, time=hour, minute=minute)
+    message = next(m for m in provider.messages() if m.id == answer["message_id"])
+    assert message.send_at == datetime.fromisoformat(expected).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"apiKey": None}, 1),
+        ({"apiKey": ["k"]}, 10),
+        ({"apiKey": "wrong"}, 10),
+        ({"phoneNumbers": ""}, 2),
+        ({"phoneNumbers": [[["+33600000001"]]]}, 2),
+        ({"phoneNumbers": "922264"}, 9),
+        ({"phoneNumbers": "+33600000001,,0600000002"}, 9),
+        ({"phoneNumbers": "٠٦٠٠٠٠٠٠٠٠"}, 9),
+        ({"phoneNumbers": ",".join(["0600000000"] * 501)}, 9),
+        ({"phoneNumbers": ",".join(["0600000000"] * 500)}, 200),
+        ({"phoneNumbers": ",".join(["0600000000"] * 500), **LATER}, 200),
+        ({"message": ""}, 9),
+        ({"sender": "twelve chars"}, 9),
+        ({"scheduledDeliveryDate": "02/01/2026"}, 9),
+        ({**LATER, "time": 25}, 9),
+        ({**LATER, "time": True}, 9),
+        ({**LATER, "minute": 7}, 9),
+        ({**LATER, "minute": 60}, 9),
+        ({**LATER, "scheduledDeliveryDate": "2026-01-02"}, 9),
+        ({**LATER, "scheduledDeliveryDate": "31/02/2026"}, 9),
+        ({**LATER, "scheduledDeliveryDate": "31/12/9999", "time": 24}, 9),
+        ({**LATER, "scheduledDeliveryDate": "31/12/2025"}, 9),
+        (LATER, 200),
+    ],
+)
+def test_a_send_is_refused_as_documented(provider, fields, code):
+    assert send(provider, **fields)["code"] == code
+
+
+def test_a_send_beyond_the_credits_is_refused_and_costs_nothing(provider):
+    provider.configure(credits=1)
+    assert send(provider, phoneNumbers="0600000001,0600000002")["code"] == 11
+    assert provider.account.credits == 1
+    assert send(provider)["code"] == 200
+    assert send(provider)["code"] == 11
+
+
+def test_a_refused_send_names_each_element(provider):
+    answer = send(provider, phoneNumbers="922264", message="", scheduledDeliveryDate="02/01/2026")
+    assert answer["errors"] == [
+        {"elementId": "children[message].data", "message": "Le message est requis"},
+        {
+            "elementId": "children[phoneNumbers].data",
+            "message": "Ce numéro de téléphone n'est pas valide (922264)",
+        },
+        {"elementId": "children[minute].data", "message": "La minute est requise"},
+        {"elementId": "children[time].data", "message": "L'heure est requise"},
+    ]
+
+
+def test_a_machine_without_time_zone_data_is_told_what_to_install():
+    # -S: without site-packages, where a tzdata package may be.
+    command = [sys.executable, "-S", "-c", "import infra.local.provider"]
+    environment = {**os.environ, "PYTHONTZPATH": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, check=False, env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "install tzdata" in done.stderr
+
+
+# --- Bytes
+
+
+@pytest.mark.parametrize(
+    ("key", "style", "content_type", "body"),
+    [
+        (KEY, "", "application/json; charset=utf-8", CANCELLED_JSON),
+        (KEY, "&_format=json", "application/json; charset=utf-8", CANCELLED_JSON),
+        (KEY, "&_format=XML", "text/xml; charset=utf-8", CANCELLED_XML),
+        (KEY, "&_format=nonsense", "application/json; charset=utf-8", CANCELLED_JSON),
+        ("wrong", "", "application/json; charset=utf-8", BAD_KEY_JSON),
+        ("wrong", "&_format=xml", "text/xml; charset=utf-8", BAD_KEY_XML),
+    ],
+)
+def test_the_bodies_are_the_published_bytes(url, key, style, content_type, body):
+    assert cancel(url, key=key, more=style) == (200, content_type, body.encode())
+
+
+def test_refusals_come_with_the_http_status_that_is_set_and_successes_with_200(url, provider):
+    provider.configure(refusal_status=400)
+    assert cancel(url, key="wrong")[0] == 400
+    assert cancel(url)[0] == 200
+
+
+def test_the_last_of_a_repeated_parameter_counts(url):
+    status, _, body = cancel(url, message_id="1&messageId[]=2", more="&messageId=300")
+    assert (status, body) == (200, CANCELLED_JSON.encode())
+
+
+def test_a_connection_serves_one_request_after_another(url):
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+    codes = []
+    for _ in range(3):
+        path = f"/v1/message-cancel?apiKey={KEY}&messageId=300"
+        connection.request("GET", path, body="a body that nobody reads")
+        codes.append(json.loads(connection.getresponse().read())["code"])
+        assert connection.sock is not None  # not closed by the server
+    connection.close()
+    assert codes == [200, 5, 5]
+
+
+def test_a_closed_simulator_answers_no_connection_that_is_still_open(provider):
+    with serve(provider) as url:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+
+        def ask():
+            connection.request("GET", "/nothing")
+            return connection.getresponse().read()
+
+        assert ask()
+    with pytest.raises(ConnectionError):
+        ask()
+    connection.close()
+
+
+def test_only_127_0_0_1_is_served(url):
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", urlsplit(url).port), timeout=2)
+
+
+def test_it_speaks_tls(provider, tmp_path):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    certificate, private = tmp_path / "certificate.pem", tmp_path / "private.pem"
+    command = f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+    command += f" -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -out {certificate}"
+    subprocess.run([*command.split(), "-keyout", private], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, private)
+    trust = ssl.create_default_context(cafile=certificate)
+
+    # A client that never begins its handshake keeps nobody else waiting.
+    with serve(provider, ssl_context=context) as url, connect(url):
+        assert url.startswith("https://127.0.0.1:")
+        connection = http.client.HTTPSConnection(urlsplit(url).netloc, timeout=5, context=trust)
+        connection.request("GET", f"/v1/message-cancel?apiKey={KEY}&messageId=300")
+        assert connection.getresponse().read() == CANCELLED_JSON.encode()
+        provider.plan(fault("delay", seconds=0.05))
+        connection.request("GET", f"/v1/message-cancel?apiKey={KEY}&messageId=300")
+        assert json.loads(connection.getresponse().read())["code"] == 5
+        connection.close()
+
+
+# --- Bad input
+
+CANCEL = f"GET /v1/message-cancel?apiKey={KEY}&messageId=300".encode()
+POST = b"POST /v1/send HTTP/1.1\r\nConnection: close\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /v1/nothing HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"GET //[ HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"POST" + CANCEL[3:] + b" HTTP/1.1\r\nConnection: close\r\n\r\n", 405),
+        (b"HEAD" + CANCEL[3:] + b" HTTP/1.1\r\nConnection: close\r\n\r\n", 405),
+        (b"NONSENSE" + CANCEL[3:] + b" HTTP/1.1\r\n\r\n", 405),
+        (
+            CANCEL.replace(b"&", b"&apiKey=&messageId=&=&&%&%ff=%zz&a[]=[") + b" HTTP/1.0\r\n\r\n",
+            200,
+        ),
+        (CANCEL + b"\xff\xfe\x00 HTTP/1.1\r\nConnection: close\r\n\r\n", 200),
+        (CANCEL + b" " + KEY.encode() + b" HTTP/1.1\r\n\r\n", 400),
+        (CANCEL + b" HTTP/7\r\n\r\n", 400),
+        (CANCEL + b" HTTP/9.9\r\n\r\n", 400),
+        (CANCEL + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
+        (CANCEL + b" HTTP/1.1\r\n" + b"X: 1\r\n" * 200 + b"\r\n", 431),
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
+        (POST + b"\r\n", 200),
+        (POST + b"Content-Length: nonsense\r\n\r\n", 400),
+        (POST + b"Content-Length: -1\r\n\r\n", 400),
+        (POST + b"Content-Length: 99999999999\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Content-Length: 1\r\n\r\n{", 200),
+        (POST + b"Content-Length: 2\r\n\r\n[]", 200),
+        (POST + b"Content-Length: 2\r\n\r\n\xff\xfe", 200),
+        (POST + b"Content-Length: 90000\r\n\r\n" + b"[" * 90_000, 200),
+        (POST + b"Content-Length: 9000\r\n\r\n" + b"9" * 9000, 200),
+    ],
+)
+def test_bad_input_is_answered_without_a_5xx_and_without_the_key(url, data, status):
+    received = exchange(url, data)
+    assert received.startswith(b"HTTP/1.1 %d " % status)
+    assert KEY.encode() not in received
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\0", "<&>", "é" * 400])
+@pytest.mark.parametrize("style", ["json", "xml"])
+def test_a_refused_number_is_echoed_whatever_it_is(url, text, style):
+    body = {"apiKey": KEY, "phoneNumbers": text, "message": "x", "_format": style}
+    status, _, answer = request(f"{url}/send", "POST", json.dumps(body))
+    assert status == 200
+    assert b"n'est pas valide" in answer
+    assert b"<&>" not in answer or style == "json"
+
+
+# --- Faults
+
+
+@pytest.mark.parametrize(
+    ("planned", "start", "inside"),
+    [
+        (fault("raw", data=base64.b64encode(b"\0\xffanything").decode()), b"\0\xff", b"anything"),
+        (fault("garbage_status_line"), b"\x16\x03 no HTTP", b""),
+        (fault("garbage_body"), b"HTTP/1.1 200 ", b"\xfd\xfe\xff"),
+        (fault("html"), b"HTTP/1.1 200 ", b"<!DOCTYPE html>"),
+        (fault("empty"), b"HTTP/1.1 200 ", b"Content-Length: 0\r\n\r\n"),
+        (fault("status", status=429, headers={"Retry-After": "7"}), b"HTTP/1.1 429 ", b"ter: 7\r"),
+        (fault("status", status=502, body="<h1>Bad</h1>"), b"HTTP/1.1 502 ", b"<h1>Bad</h1>"),
+        (
+            fault("status", status=599, content_type="x/y"),
+            b"HTTP/1.1 599 ",
+            b"Content-Type: x/y\r\n",
+        ),
+        (fault("redirect"), b"HTTP/1.1 302 ", b"Location: /\r\n"),
+        (fault("redirect", status=307, location="http://a/b"), b"HTTP/1.1 307 ", b": http://a/b"),
+        (fault("bad_location"), b"HTTP/1.1 302 ", b"Location: /\xff\xfe\xe9\r\n"),
+        (fault("deep_json"), b"HTTP/1.1 200 ", b"[" * 16_384),
+        (fault("huge_number"), b"HTTP/1.1 200 ", b"9" * 5000),
+        (fault("contradiction"), b"HTTP/1.1 200 ", b'{"success": true, "code": 10}'),
+        (fault("contradiction", body='{"success": false, "code": 200}'), b"HTTP/1.1 200 ", b"lse"),
+        (fault("wrong_types"), b"HTTP/1.1 200 ", b'{"success": "true", "code": "200"}'),
+        (fault("doctype"), b"HTTP/1.1 200 ", b"<!ENTITY code"),
+        (fault("oversized"), b"HTTP/1.1 200 ", b"Content-Length: 1000000\r\n"),
+        (fault("gzip_bomb"), b"HTTP/1.1 200 ", b"Content-Encoding: gzip\r\n"),
+        (fault("close"), b"", b""),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_fault_answers_in_place_of_the_cancel(provider, url, planned, start, inside):
+    provider.plan(planned)
+    received = raw_cancel(url)
+    assert received.startswith(start)
+    assert inside in received
+    assert bool(received) == bool(start)
+    assert provider.state(300) == "scheduled"
+    assert cancel_code(url) == 200  # once only
+
+
+@pytest.mark.parametrize(
+    ("planned", "inside"),
+    [
+        (fault("bom"), b"\r\n\r\n\xef\xbb\xbf" + CANCELLED_JSON.encode()),
+        (fault("nul"), b"\r\n\r\n\0" + CANCELLED_JSON.encode() + b"\0"),
+        (fault("malformed_header"), b"\r\na line without a colon\r\n\r\n{"),
+        (fault("many_headers"), b"X-Line-199: 1\r\n"),
+        (fault("truncated"), CANCELLED_JSON.encode()[:-10]),
+        (fault("delay", seconds=0.01), CANCELLED_JSON.encode()),
+        (fault("drip_header", interval=0.0), CANCELLED_JSON.encode()),
+        (fault("drip_body", interval=0.0), CANCELLED_JSON.encode()),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_fault_passes_the_genuine_answer_on(provider, url, planned, inside):
+    provider.plan(planned)
+    received = raw_cancel(url)
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert inside in received
+    assert provider.state(300) == "cancelled"
+
+
+def test_every_fault_has_a_test():
+    tested = set()
+    for test in (
+        test_a_fault_answers_in_place_of_the_cancel,
+        test_a_fault_passes_the_genuine_answer_on,
+    ):
+        tested |= {row[0].name for row in test.pytestmark[0].args[1]}
+    assert set(FAULTS) - tested == {"reset", "silence", "endless_body"}  # below
+
+
+def test_a_truncated_answer_is_shorter_than_it_promises(provider, url):
+    provider.plan(fault("truncated"))
+    with pytest.raises(http.client.IncompleteRead):
+        cancel(url)
+
+
+def test_a_gzip_bomb_unpacks_to_megabytes(provider, url):
+    provider.plan(fault("gzip_bomb", size=5_000_000))
+    body = cancel(url)[2]
+    assert len(body) < 20_000
+    assert len(gzip.decompress(body)) == 5_000_000
+
+
+@pytest.mark.parametrize(("moment", "state"), [("before", "scheduled"), ("after", "cancelled")])
+def test_a_reset_loses_the_answer_before_or_after_the_cancel(provider, url, moment, state):
+    provider.plan(fault("reset", moment=moment))
+    with pytest.raises(ConnectionResetError):
+        raw_cancel(url)
+    assert provider.state(300) == state
+    assert cancel_code(url) == (200 if state == "scheduled" else 5)
+
+
+def test_silence_says_nothing(provider, url):
+    provider.plan(fault("silence"))
+    with pytest.raises(TimeoutError):
+        raw_cancel(url, timeout=0.2)
+    assert provider.state(300) == "scheduled"
+
+
+def test_an_endless_body_goes_on(provider, url):
+    provider.plan(fault("endless_body", interval=0.0))
+    with connect(url) as connection:
+        connection.sendall(CANCEL + b" HTTP/1.1\r\n\r\n")
+        received = 0
+        while received < 3_000_000:
+            received += len(connection.recv(65536))
+
+
+@pytest.mark.parametrize("name", ["silence", "endless_body", "drip_header", "delay"])
+def test_no_fault_outlives_its_client(provider, url, name):
+    threads = threading.active_count()
+    parameters = {"delay": {"seconds": 60.0}, "drip_header": {"interval": 60.0}}.get(name, {})
+    provider.plan(fault(name, **parameters))
+    with connect(url) as connection:
+        connection.sendall(CANCEL + b" HTTP/1.1\r\n\r\n")
+        wait_until(lambda: provider.calls.total() == 1)
+    wait_until(lambda: threading.active_count() <= threads)
+
+
+def wait_until(condition):
+    give_up_at = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.005)
+
+
+def test_faults_wait_in_line_and_count_down(provider, url):
+    provider.plan(fault("status", status=500, times=2))
+    provider.plan(fault("status", status=501, message_id=301))
+    provider.plan(fault("status", status=503, times=None))
+    ids = [300, 300, 300, 301, 301]
+    assert [cancel(url, i)[0] for i in ids] == [500, 500, 503, 501, 503]
+
+
+def test_a_complete_answer_leaves_the_connection_open(provider, url):
+    provider.plan(fault("status"))
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+    for status in (503, 200):
+        connection.request("GET", f"/v1/message-cancel?apiKey={KEY}&messageId=300")
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == status
+        assert connection.sock is not None
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("nonsense", {}),
+        ("delay", {"second": 1}),
+        ("delay", {"seconds": "1"}),
+        ("delay", {"seconds": -1}),
+        ("delay", {"seconds": float("nan")}),
+        ("delay", {"settle": 1}),
+        ("delay", {"times": 0}),
+        ("delay", {"moment": "during"}),
+        ("delay", {"message_id": "300"}),
+        ("status", {"status": "503"}),
+        ("raw", {"data": "é"}),
+        ("raw", {"data": "not base64"}),
+    ],
+)
+def test_a_fault_that_does_not_exist_is_refused_when_it_is_planned(name, more):
+    with pytest.raises(ValueError, match=r"."):
+        fault(name, **more)
+
+
+# --- Control
+
+
+def test_control_adds_and_shows_messages(url):
+    shown = {"id": 41, "state": "scheduled", "dueInS": 600.0, "recipients": 2}
+    order = {"id": 41, "dueInS": 600, "recipients": ["+33600000001", "+33600000002"]}
+    assert control(url, "POST", "/messages", order) == (200, shown)
+    cancel(url, 300)
+    assert control(url, "GET", "/messages") == (
+        200,
+        {
+            "messages": [
+                {"id": 300, "state": "cancelled", "dueInS": 3600.0, "recipients": 1},
+                shown,
+            ]
+        },
+    )
+
+
+def test_control_moves_the_clock(url):
+    assert control(url, "POST", "/clock", {"advanceS": 3301}) == (200, {"now": NOW + 3301})
+    assert cancel_code(url) == 6
+    control(url, "POST", "/clock", {"advanceS": 299})
+    assert cancel_code(url) == 7
+    assert control(url, "GET", "/messages")[1]["messages"][0]["state"] == "sent"
+
+
+def test_control_sets_the_account_and_never_shows_the_key(url):
+    order = {"apiKey": "another", "credits": 5, "status": "blocked", "refusalStatus": 400}
+    shown = {"credits": 5, "status": "blocked", "refusalStatus": 400}
+    assert control(url, "PUT", "/account", order) == (200, shown)
+    assert control(url, "GET", "/account") == (200, shown)
+    assert cancel(url)[2] == BAD_KEY_JSON.encode()
+    status, _, body = cancel(url, key="another")
+    assert (status, json.loads(body)["code"]) == (400, 30)
+
+
+def test_control_plans_faults_and_counts_calls(url):
+    order = {"name": "status", "status": 500, "times": 2, "messageId": 300, "moment": "after"}
+    shown = {"name": "status", "times": 2, "messageId": 300, "moment": "after"}
+    assert control(url, "POST", "/faults", order) == (200, shown)
+    assert cancel(url)[0] == 500
+    assert control(url, "GET", "/faults") == (200, {"faults": [{**shown, "times": 1}]})
+    cancel(url, 301)
+    cancel(url, KEY)
+    assert control(url, "GET", "/calls") == (
+        200,
+        {"cancels": 3, "byMessageId": {"300": 1, "301": 1}},
+    )
+
+
+def test_control_resets_everything(url, provider):
+    control(url, "PUT", "/account", {"apiKey": "another", "credits": 0})
+    control(url, "POST", "/faults", {"name": "close", "times": None})
+    control(url, "POST", "/clock", {"advanceS": 60})
+    assert control(url, "POST", "/reset") == (200, {})
+    assert control(url, "GET", "/messages") == (200, {"messages": []})
+    assert control(url, "GET", "/calls") == (200, {"cancels": 0, "byMessageId": {}})
+    assert provider.now() == NOW
+    assert cancel_code(url) == 4
+
+
+@pytest.mark.parametrize(
+    ("call", "order", "status"),
+    [
+        ("POST /messages", {}, 400),
+        ("POST /messages", {"id": "300", "dueInS": 1}, 400),
+        ("POST /messages", {"id": 0, "dueInS": 1}, 400),
+        ("POST /messages", {"id": 300, "dueInS": KEY}, 400),
+        ("POST /messages", {"id": 300, "dueInS": float("inf")}, 400),
+        ("POST /messages", {"id": 300, "dueInS": 1, "recipients": 2}, 400),
+        ("PUT /account", {"key": KEY}, 400),
+        ("PUT /account", {"apiKey": ""}, 400),
+        ("PUT /account", {"apiKey": [KEY]}, 400),
+        ("PUT /account", {"credits": KEY}, 400),
+        ("PUT /account", {"status": KEY}, 400),
+        ("PUT /account", {"status": [KEY]}, 400),
+        ("PUT /account", {"refusalStatus": 99}, 400),
+        ("POST /clock", {"advanceS": None}, 400),
+        ("POST /faults", {}, 400),
+        ("POST /faults", {"name": KEY}, 400),
+        ("POST /faults", {"name": "close", KEY: 1}, 400),
+        ("POST /faults", {"name": "close", "message_id": 1}, 400),
+        ("POST /faults", [1], 400),
+        ("DELETE /faults", None, 405),
+        ("GET /nothing", None, 404),
+    ],
+)
+def test_control_refuses_what_it_does_not_know_without_repeating_it(
+    url, provider, call, order, status
+):
+    answer = control(url, *call.split(), order)
+    assert answer[0] == status
+    assert answer[1]["error"]
+    assert KEY not in str(answer)
+    assert (provider.state(300), provider.account.credits) == ("scheduled", 1000)
+
+
+# --- As a process of its own
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("source", ["file", "environment"])
+def test_the_process_prints_its_url_and_nothing_else(tmp_path, source, stop):
+    command = [sys.executable, "-m", "infra.local.provider_server", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("SIMULATOR_API_KEY", None)
+    if source == "file":
+        (tmp_path / "key").write_text(f"{KEY}\n")
+        command += ["--api-key-file", str(tmp_path / "key")]
+    else:
+        environment["SIMULATOR_API_KEY"] = KEY
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        url = process.stdout.readline().decode().strip()
+        assert url.startswith("http://127.0.0.1:")
+        control(url, "POST", "/messages", {"id": 300, "dueInS": 3600})
+        assert cancel(url)[2] == CANCELLED_JSON.encode()
+        exchange(url, CANCEL + b" nonsense HTTP/1.1\r\n\r\n")
+        control(url, "POST", "/faults", {"name": "reset"})
+        with pytest.raises(ConnectionResetError):
+            raw_cancel(url)
+        process.send_signal(stop)
+        output = process.communicate(timeout=5)
+    assert (process.returncode, *output) == (0, b"", b"")
+
+
+def test_the_process_needs_a_key():
+    command = [sys.executable, "-m", "infra.local.provider_server", "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SIMULATOR_API_KEY": " "}
+    done = subprocess.run(
+        command, check=False, env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "SIMULATOR_API_KEY" in done.stderr
+
+
+# --- The calls of the provider's page
+
+
+@pytest.mark.parametrize(
+    ("command", "sample"),
+    [
+        (["sh"], "cancel_curl.sh"),
+        ([sys.executable], "cancel_requests.py"),
+        ([sys.executable], "cancel_http_client.py"),
+        (["node"], "cancel_node.js"),
+        (["php"], "cancel_php.php"),
+        (["java"], "Cancel.java"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_samples_of_the_page_read_the_published_bytes(url, command, sample):
+    for program in [command[0], *(["curl"] if sample == "cancel_curl.sh" else [])]:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
+    for key, expected in ((KEY, CANCELLED_JSON), ("wrong", BAD_KEY_JSON)):
+        done = subprocess.run(
+            [*command, SAMPLES / sample, url, key, "300"],
+            check=False,
+            capture_output=True,
+            timeout=30,
+        )
+        assert done.stdout.decode() == expected, done.stderr.decode()
