@@ -9,25 +9,25 @@ ifeq ($(PYTHON),)
 $(error Python 3.11 or newer is needed, as python3.13 or python3)
 endif
 
+# The Python that is simply there, where it is another one: what ships must work with it too.
+SYSTEM_PYTHON := $(shell python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+	test "$$(python3 -c 'import sys; print(sys.version_info[:2])')" != \
+	"$$($(PYTHON) -c 'import sys; print(sys.version_info[:2])')" && echo python3)
+
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --requirement
+PYTEST := -m pytest --numprocesses 2 --dist loadfile
 
 run: .venv-local/ready
 	@exec .venv-local/bin/python -m infra.local.run
 
-test: .venv/ready .venv-local/ready .venv-sam/ready
+test: .venv/ready .venv-local/ready .venv-sam/ready $(if $(SYSTEM_PYTHON),.venv-system/ready)
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv-sam/bin/cfn-lint template.yaml
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --cov
-	@$(MAKE) --no-print-directory test-system
-
-# What ships must also work with the Python that is simply there.
-test-system: $(if $(filter-out python3,$(PYTHON)),.venv-system/ready)
-ifneq ($(PYTHON),python3)
-	.venv-system/bin/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/end_to_end
-endif
+	.venv/bin/python $(PYTEST) --cov
+	$(if $(SYSTEM_PYTHON),.venv-system/bin/python $(PYTEST) --ignore tests/end_to_end)
 
 .venv/ready: requirements.txt functions/requirements.txt
 	$(PYTHON) -m venv --clear .venv
@@ -35,7 +35,7 @@ endif
 	touch $@
 
 .venv-system/ready: requirements.txt functions/requirements.txt
-	python3 -m venv --clear .venv-system
+	$(SYSTEM_PYTHON) -m venv --clear .venv-system
 	.venv-system/bin/python $(PIP_INSTALL) requirements.txt
 	touch $@
 
@@ -52,4 +52,4 @@ endif
 clean:
 	rm -rf .aws-sam .venv .venv-local .venv-sam .venv-system
 
-.PHONY: run test test-system clean
+.PHONY: run test clean

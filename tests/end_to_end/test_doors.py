@@ -158,3 +158,28 @@ def test_each_cancel_is_one_line_in_the_log(bundle, provider):
     assert (line["message"], line["level"]) == ("cancel settled", "INFO")
     assert (line["service"], line["outcome"], line["code"]) == ("sms-cancel", "cancelled", 200)
     assert line["xray_trace_id"]
+
+
+@pytest.mark.parametrize(("door", "most_bytes"), [("ApiLogGroup", 1_500), ("WorkerLogGroup", 750)])
+def test_a_cancel_logs_no_more_than_the_readme_says_it_costs(bundle, provider, door, most_bytes):
+    client = stack.client(bundle.endpoint, "logs")
+    groups = [group["logGroupName"] for group in client.describe_log_groups()["logGroups"]]
+    [group] = [name for name in groups if door in name]
+    since_ms = int(time.time() * 1000)
+    ids = range(5000, 5010)
+    for message_id in ids:
+        provider.schedule(message_id, 3600)
+    if door == "ApiLogGroup":
+        for message_id in ids:
+            bundle.delete(message_id)
+    else:
+        entries = [{"Id": str(each), "MessageBody": f'{{"messageId": {each}}}'} for each in ids]
+        bundle.sqs.send_message_batch(QueueUrl=bundle.outputs["QueueUrl"], Entries=entries)
+        assert eventually(lambda: all(provider.state(each) == "cancelled" for each in ids))
+        time.sleep(1)  # the worker writes its metrics after the last cancel
+    pages = client.get_paginator("filter_log_events").paginate(
+        logGroupName=group, startTime=since_ms
+    )
+    written = [event["message"] for page in pages for event in page["events"]]
+    assert sum("cancel settled" in line for line in written) == len(ids)
+    assert sum(len(line.encode()) for line in written) <= most_bytes * len(ids)
