@@ -160,7 +160,9 @@ def test_each_cancel_is_one_line_in_the_log(bundle, provider):
     assert line["xray_trace_id"]
 
 
-@pytest.mark.parametrize(("door", "most_bytes"), [("ApiLogGroup", 1_500), ("WorkerLogGroup", 750)])
+@pytest.mark.parametrize(
+    ("door", "most_bytes"), [("ApiLogGroup", 1_500), ("WorkerLogGroup", 1_000)]
+)
 def test_a_cancel_logs_no_more_than_the_readme_says_it_costs(bundle, provider, door, most_bytes):
     client = stack.client(bundle.endpoint, "logs")
     groups = [group["logGroupName"] for group in client.describe_log_groups()["logGroups"]]
