@@ -266,3 +266,12 @@ def test_an_answer_lost_at_the_first_receive_is_done_at_the_second(cloud, work, 
     assert work(event) == []
     assert provider.state(300) == "cancelled"
     assert KEY not in json.dumps(event)
+
+
+def test_a_bug_in_reporting_changes_no_outcome(cloud, work, provider, monkeypatch, written):
+    def fail(*_):
+        raise RuntimeError(f"apiKey={KEY}")
+
+    monkeypatch.setattr(cancellation.telemetry, "emit_metrics", fail)
+    assert work(cloud.queue_event('{"messageId": 300}')) == []
+    assert written.logged("bug")[0]["error"] == "RuntimeError"

@@ -88,7 +88,19 @@ def report(
     request_id: str,
     queue_ages_ms: Sequence[int] = (),
 ) -> None:
-    """Push the alerts of one invocation, one per alerting outcome, and emit its metrics."""
+    """Push the alerts of one invocation, one per alerting outcome, and emit its metrics.
+
+    Never raises: what has become of an SMS does not change because nobody could be told.
+    """
+    try:
+        failed = _alert(cancellations, door, request_id)
+        telemetry.emit_metrics(cancellations, failed, queue_ages_ms)
+    except Exception as error:  # noqa: BLE001  see above
+        telemetry.log_bug(error)
+
+
+def _alert(cancellations: Sequence[Cancellation], door: str, request_id: str) -> int:
+    """Return how many alerts could not be published."""
     by_outcome = [
         [each for each in cancellations if each.outcome is outcome] for outcome in ALERTING
     ]
@@ -99,5 +111,4 @@ def report(
             for concerned in by_outcome
             if concerned
         ]
-    failed = sum(not each.result() for each in published)
-    telemetry.emit_metrics(cancellations, failed, queue_ages_ms)
+    return sum(not each.result() for each in published)
