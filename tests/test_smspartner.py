@@ -254,6 +254,8 @@ def test_twenty_threads_get_each_its_own_answer(provider, provider_url):
         "https://user:password@api.smspartner.fr/v1",
         "https://api.smspartner.fr/v1?x=1",
         "https://api.smspartner.fr/v1#x",
+        "https://api.smspartner.fr/v1?",
+        "https://api.smspartner.fr/v1#",
         "https://api.smspartner.fr:port/v1",
         "https://[::1/v1",
         "https://.example.com",

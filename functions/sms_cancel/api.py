@@ -11,7 +11,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from sms_cancel import cancellation, telemetry
 from sms_cancel.outcome import Cancellation, Outcome
 
-RESERVE_S = 4  # of the function's time, kept for the alert (3 s at most) and the answer
+RESERVE_S = 7  # for a refetched key and an alert, 3 s each, and the answer
 ROUTE = "DELETE /messages/{messageId}"
 
 STATUSES = {
@@ -31,7 +31,7 @@ STATUSES = {
     Outcome.KEY_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 RETRY_AFTER_S = {
-    Outcome.THROTTLED: 60,  # the provider counts its requests per minute
+    Outcome.THROTTLED: 60,  # SMS Partner counts requests per minute
     Outcome.UNAVAILABLE: 10,
     Outcome.TIMED_OUT: 1,  # the sooner it is asked again, the sooner it is known
     Outcome.KEY_UNAVAILABLE: 10,  # a failed read of the secret is repeated after as long

@@ -4,8 +4,7 @@ import json
 import re
 import threading
 import time
-
-from botocore.exceptions import BotoCoreError, ClientError
+from collections import Counter
 
 from sms_cancel import aws
 from sms_cancel.environment import required
@@ -28,6 +27,8 @@ class ApiKey:
         self._value: str | None = None
         self._fetch_after = 0.0
         self._refetch_after = 0.0
+        self._is_stale = False
+        self._events: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def current(self) -> str | None:
@@ -38,6 +39,7 @@ class ApiKey:
         with self._lock:
             if time.monotonic() >= self._fetch_after:
                 self._fetch()
+            self._events["StaleKeyUsed"] += self._is_stale and self._value is not None
             return self._value
 
     def replacement(self, rejected: str) -> str | None:
@@ -48,24 +50,32 @@ class ApiKey:
         with self._lock:
             if self._value == rejected and time.monotonic() >= self._refetch_after:
                 self._refetch_after = time.monotonic() + REFETCH_COOLDOWN_S
+                self._events["KeyRefetched"] += 1
                 self._fetch()
             return None if self._value == rejected else self._value
 
+    def take_events(self) -> dict[str, int]:
+        """Return how often the secret was refetched and a stale key used since the last call."""
+        with self._lock:
+            events = {name: self._events[name] for name in ("KeyRefetched", "StaleKeyUsed")}
+            self._events.clear()
+            return events
+
     def _fetch(self) -> None:
+        secret_arn = required("API_KEY_SECRET_ARN")
         try:
-            answer = aws.client("secretsmanager").get_secret_value(
-                SecretId=required("API_KEY_SECRET_ARN")
-            )
-        except (BotoCoreError, ClientError) as error:
-            # The reason by name only: the texts of these exceptions are not ours.
-            reason = getattr(error, "response", {}).get("Error", {}).get("Code")
+            answer = aws.client("secretsmanager").get_secret_value(SecretId=secret_arn)
+            secret = answer["SecretString"] if "SecretBinary" not in answer else ""
+        except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
             logger.warning(
                 "secret not read",
-                extra={"reason": reason or type(error).__name__, "stale_key": bool(self._value)},
+                extra={"reason": aws.reason(error), "stale_key": self._value is not None},
             )
+            self._is_stale = True
             self._fetch_after = time.monotonic() + RETRY_S
             return
-        self._value = parse(answer.get("SecretString", ""))
+        self._value = parse(secret)
+        self._is_stale = False
         if self._value is None:
             logger.error('secret not usable: it must be the plain key, or {"apiKey": "KEY"}')
         self._fetch_after = time.monotonic() + (CACHE_S if self._value else RETRY_S)

@@ -6,8 +6,9 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-# Two tries of one second each and a pause of at most one: a call costs at most 3 s when the
-# service hangs. botocore's own defaults (60 s, five tries) would outlast the function.
+# Two tries of one second each and a pause of at most one: a service that hangs costs 3 s (more
+# only where it has several addresses and none answers). botocore's own defaults (60 s, five tries)
+# would outlast the function.
 _CONFIG = Config(
     connect_timeout=1,
     read_timeout=1,
@@ -17,6 +18,13 @@ _CONFIG = Config(
 
 _clients: dict[str, Any] = {}
 _lock = threading.Lock()  # boto3's default session is not safe to create clients from two threads
+
+
+def reason(error: Exception) -> str:
+    """Return why a call failed, by name: the texts of these exceptions are not ours to log."""
+    # Some of botocore's exceptions have a ``response`` that is None.
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code") or type(error).__name__)
 
 
 def client(service: str) -> Any:

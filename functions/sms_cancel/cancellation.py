@@ -2,22 +2,22 @@
 
 import random
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from sms_cancel import alerts, smspartner, telemetry
 from sms_cancel.api_key import ApiKey
 from sms_cancel.environment import required
 from sms_cancel.outcome import Cancellation, Outcome
+from sms_cancel.smspartner import Answer
 
 CALL_DEADLINE_S = 6.0
 MAX_ATTEMPTS = 3
-PAUSE_S = 0.2  # doubled at each attempt, plus up to as much again by chance
+PAUSE_S = 0.2  # before the second attempt 0.2 to 0.4 s, before the third 0.4 to 0.8 s
+ALERT_S = 3
 
 ALERTING = (Outcome.API_KEY_REJECTED, Outcome.CREDITS_EXHAUSTED, Outcome.ACCOUNT_BLOCKED)
 _ASK_AGAIN = (Outcome.TIMED_OUT, Outcome.UNAVAILABLE)
-# After a lost answer these leave open whether the SMS is cancelled.
-_INCONCLUSIVE = (Outcome.NOT_FOUND, Outcome.UNAVAILABLE)
 
 _api_key = ApiKey()
 
@@ -35,50 +35,58 @@ def is_message_id(value: object) -> bool:
 
 
 def cancel(message_id: str, ends_at: float) -> Cancellation:
-    """Cancel one message, with all calls over by ``ends_at`` (of ``time.monotonic``)."""
+    """Cancel one message, with all provider calls over by ``ends_at`` (of ``time.monotonic``)."""
     begun_at = time.monotonic()
     api_key = _api_key.current()
     if api_key is None:
-        duration_ms = (time.monotonic() - begun_at) * 1000
-        return Cancellation(message_id, Outcome.KEY_UNAVAILABLE, duration_ms=duration_ms)
-    answer, latencies_ms = _ask(api_key, message_id, ends_at)
-    replacement = None
-    if answer.outcome is Outcome.API_KEY_REJECTED:
-        replacement = _api_key.replacement(api_key)
-    if replacement is not None:
-        answer, more_ms = _ask(replacement, message_id, ends_at, max_attempts=1)
-        latencies_ms += more_ms
-    return Cancellation(
-        message_id,
-        answer.outcome,
-        answer.code,
-        answer.http_status,
-        tuple(latencies_ms),
-        duration_ms=(time.monotonic() - begun_at) * 1000,
-        key_refetched=replacement is not None,
-    )
+        calls, answer = [], Answer(Outcome.KEY_UNAVAILABLE)
+    else:
+        calls = list(_ask(api_key, message_id, ends_at))
+        answer = _conclude([answer for answer, _ in calls])
+    duration_ms = (time.monotonic() - begun_at) * 1000
+    return Cancellation(message_id, *answer, tuple(ms for _, ms in calls), duration_ms)
 
 
-def _ask(
-    api_key: str, message_id: str, ends_at: float, max_attempts: int = MAX_ATTEMPTS
-) -> tuple[smspartner.Answer, list[float]]:
-    """Call the provider until it answers; return the answer and the duration of each call."""
-    answer = smspartner.Answer(Outcome.UNAVAILABLE)
-    lost: smspartner.Answer | None = None
-    latencies_ms: list[float] = []
-    while (time_left_s := ends_at - time.monotonic()) > 0:
-        called_at = time.monotonic()
-        answer = smspartner.cancel(api_key, message_id, min(CALL_DEADLINE_S, time_left_s))
-        latencies_ms.append((time.monotonic() - called_at) * 1000)
-        if answer.outcome is Outcome.TIMED_OUT:
-            lost = answer
-        if answer.outcome not in _ASK_AGAIN or len(latencies_ms) == max_attempts:
+def _ask(api_key: str, message_id: str, ends_at: float) -> Iterator[tuple[Answer, float]]:
+    """Call the provider until it answers; yield each answer with its latency in milliseconds."""
+    outcome = None
+    for attempt in range(MAX_ATTEMPTS):
+        if attempt:
+            pause_s = PAUSE_S * 2**attempt * random.uniform(0.5, 1)
+            time.sleep(max(0.0, min(pause_s, ends_at - time.monotonic())))
+        if time.monotonic() >= ends_at:
+            return
+        answer, latency_ms = _call(api_key, message_id, ends_at)
+        yield answer, latency_ms
+        outcome = answer.outcome
+        if outcome not in _ASK_AGAIN:
             break
-        pause_s = PAUSE_S * 2 ** (len(latencies_ms) - 1) * random.uniform(1, 2)
-        time.sleep(max(0.0, min(pause_s, ends_at - time.monotonic())))
-    if lost and answer.outcome in _INCONCLUSIVE:
-        answer = lost
-    return answer, latencies_ms
+    if outcome is Outcome.API_KEY_REJECTED and time.monotonic() < ends_at:
+        replacement = _api_key.replacement(api_key)
+        if replacement is not None:
+            yield _call(replacement, message_id, ends_at)
+
+
+def _call(api_key: str, message_id: str, ends_at: float) -> tuple[Answer, float]:
+    called_at = time.monotonic()
+    deadline_s = max(0.0, min(CALL_DEADLINE_S, ends_at - called_at))
+    answer = smspartner.cancel(api_key, message_id, deadline_s)
+    return answer, (time.monotonic() - called_at) * 1000
+
+
+def _conclude(answers: Sequence[Answer]) -> Answer:
+    """Return what the calls for one message came to together.
+
+    ``not_found`` may only mean that an earlier call, sent and without a verdict, did cancel.
+    """
+    last = answers[-1] if answers else Answer(Outcome.UNAVAILABLE)
+    lost = [each for each in answers if each.outcome is Outcome.TIMED_OUT]
+    failed = [each for each in answers if each.outcome is Outcome.UNAVAILABLE and each.http_status]
+    if last.outcome is Outcome.UNAVAILABLE:
+        return [last, *lost][-1]
+    if last.outcome is Outcome.NOT_FOUND:
+        return [last, *failed, *lost][-1]
+    return last
 
 
 def report(
@@ -93,22 +101,26 @@ def report(
     Never raises: what has become of an SMS does not change because nobody could be told.
     """
     try:
-        failed = _alert(cancellations, door, request_id)
-        telemetry.emit_metrics(cancellations, failed, queue_ages_ms)
+        events = {"AlertPublishFailed": _alert(cancellations, door, request_id)}
+        telemetry.emit_metrics(cancellations, events | _api_key.take_events(), queue_ages_ms)
     except Exception as error:  # noqa: BLE001  see above
         telemetry.log_bug(error)
 
 
 def _alert(cancellations: Sequence[Cancellation], door: str, request_id: str) -> int:
-    """Return how many alerts could not be published."""
+    """Publish an alert for each alerting outcome; return how many could not be published."""
     by_outcome = [
         [each for each in cancellations if each.outcome is outcome] for outcome in ALERTING
     ]
-    # At once, so that a topic that hangs costs the time of one publish.
-    with ThreadPoolExecutor(len(ALERTING)) as pool:
-        published = [
-            pool.submit(alerts.publish, concerned, door=door, request_id=request_id)
-            for concerned in by_outcome
-            if concerned
-        ]
-    return sum(not each.result() for each in published)
+    # Not waited for beyond 3 s: a thread that hangs ends by its client's timeouts.
+    pool = ThreadPoolExecutor(len(ALERTING))
+    published = [
+        pool.submit(alerts.publish, concerned, door=door, request_id=request_id)
+        for concerned in by_outcome
+        if concerned
+    ]
+    pool.shutdown(wait=False)
+    in_time, late = wait(published, ALERT_S)
+    if late:
+        telemetry.logger.error("alert not published", extra={"reason": f"over {ALERT_S} s"})
+    return len(late) + sum(not each.result() for each in in_time)

@@ -64,11 +64,12 @@ class Outcome(StrEnum):
     )
     THROTTLED = (
         "throttled",
-        "SMS Partner received too many requests: ask again after the time in Retry-After.",
+        "SMS Partner received too many requests in a minute: ask again after it.",
     )
     UNAVAILABLE = (
         "unavailable",
-        "SMS Partner could not be reached or failed, the SMS is not cancelled: ask again.",
+        "SMS Partner could not be reached or failed, so the SMS counts as not cancelled: "
+        "ask again, it is safe.",
     )
     TIMED_OUT = (
         "timed_out",
@@ -101,4 +102,3 @@ class Cancellation(NamedTuple):
     http_status: int | None = None
     latencies_ms: tuple[float, ...] = ()
     duration_ms: float = 0.0
-    key_refetched: bool = False

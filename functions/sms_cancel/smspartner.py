@@ -22,7 +22,7 @@ from sms_cancel.outcome import Outcome
 DEFAULT_URL = "https://api.smspartner.fr/v1"
 MAX_BODY_BYTES = 16 * 1024  # a hundred times the longest published answer
 MAX_CODE = 999_999_999  # a longer number is no code; SQS and SNS would refuse it as an attribute
-CONNECT_TIMEOUT_S = 2  # for each address of the host, so that a dead one leaves time for the next
+MAX_ADDRESSES = 3  # of the host: so many may be dead, each has its share of the deadline
 
 REFUSALS = {
     1: Outcome.API_KEY_REJECTED,
@@ -64,7 +64,7 @@ def cancel(api_key: str, message_id: str, deadline_s: float) -> Answer:
     if answer_format != "json":
         query["_format"] = answer_format
     request = requests.Request("GET", f"{url}/message-cancel", params=query, headers=_HEADERS)
-    timeout = (min(CONNECT_TIMEOUT_S, deadline_s), deadline_s)
+    timeout = (deadline_s / MAX_ADDRESSES, None)  # what comes after connecting, the deadline ends
     with Deadline(deadline_s) as deadline:
         try:
             # No requests.Session: it would follow redirects, keep cookies, and take proxies,
@@ -110,7 +110,7 @@ def _is_safe(url: str) -> bool:
         parts = urlsplit(url)
     except ValueError:
         return False
-    if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+    if not parts.hostname or "@" in parts.netloc or "?" in url or "#" in url:
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
 
@@ -167,7 +167,8 @@ def _verdict(body: bytes) -> tuple[bool | None, int | None]:
     if len(body) > MAX_BODY_BYTES:
         return None, None
     try:
-        text = body.decode("utf-8-sig")
+        # Only the message can hold more than ASCII, and it decides nothing.
+        text = body.decode("utf-8-sig", errors="replace")
         success, code = _xml(text) if text.lstrip().startswith("<") else _json(text)
     except Exception:  # noqa: BLE001  the parsers raise what they like (RecursionError, LookupError)
         return None, None

@@ -3,7 +3,6 @@
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit, single_metric
@@ -59,16 +58,18 @@ def log_bug(error: BaseException) -> None:
 
 
 def emit_metrics(
-    cancellations: Sequence[Cancellation], alerts_failed: int, queue_ages_ms: Sequence[int]
+    cancellations: Sequence[Cancellation], events: dict[str, int], queue_ages_ms: Sequence[int]
 ) -> None:
-    """Print the invocation's metrics in CloudWatch's embedded metric format."""
+    """Print the invocation's metrics in CloudWatch's embedded metric format.
+
+    ``events``: metrics that are plain counts, by name; without those that did not happen.
+    """
     # A dimension has one value per blob, so each outcome has a blob of its own.
     for outcome, count in Counter(each.outcome for each in cancellations).items():
         with single_metric("Cancellations", MetricUnit.Count, count) as metric:
             metric.add_dimension("outcome", outcome)
-    values: list[tuple[str, MetricUnit, Any]] = [
-        ("AlertPublishFailed", MetricUnit.Count, alerts_failed),
-        ("KeyRefetched", MetricUnit.Count, sum(each.key_refetched for each in cancellations)),
+    values: list[tuple[str, MetricUnit, float]] = [
+        (name, MetricUnit.Count, count) for name, count in events.items() if count
     ]
     for each in cancellations:
         values.append(("Attempts", MetricUnit.Count, len(each.latencies_ms)))

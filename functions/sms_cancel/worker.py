@@ -18,13 +18,12 @@ from aws_lambda_powertools.utilities.batch import (
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.exceptions import BotoCoreError, ClientError
 
 from sms_cancel import aws, cancellation, telemetry
 from sms_cancel.environment import ConfigurationError, required
 from sms_cancel.outcome import Cancellation, Outcome
 
-RESERVE_S = 9  # of the function's time: a dead letter, a visibility change, an alert, 3 s each
+RESERVE_S = 12  # for a refetched key, a dead letter, a visibility change, an alert: 3 s each
 MAX_THREADS = 10  # the batch size of the event source
 
 DEAD_LETTER_NOW = (
@@ -90,6 +89,7 @@ def _handle(
         leaves_the_queue = _dispose(record, result)
     except Exception as error:  # noqa: BLE001  one item's trouble must stay its own
         telemetry.log_bug(error)
+        _delay(record, Outcome.UNREADABLE)  # without it, it would sleep for three minutes
         leaves_the_queue = False
     if not leaves_the_queue:
         raise Unsettled
@@ -134,15 +134,15 @@ def _dead_letter(record: SQSRecord, result: Cancellation) -> bool:
     if result.code is not None:  # SQS refuses an empty value
         attributes["code"] = {"DataType": "Number", "StringValue": str(result.code)}
     try:
-        aws.client("sqs").send_message(
+        copied = aws.client("sqs").send_message(
             QueueUrl=required("DEAD_LETTER_QUEUE_URL"),
             MessageBody=record.body,
             MessageAttributes=attributes,
         )
-    except (BotoCoreError, ClientError) as error:
-        telemetry.logger.error("not dead-lettered", extra={"reason": type(error).__name__})
+        return bool(copied["MessageId"])
+    except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
+        telemetry.logger.error("not dead-lettered", extra={"reason": aws.reason(error)})
         return False
-    return True
 
 
 def _delay(record: SQSRecord, outcome: Outcome) -> None:
@@ -155,9 +155,9 @@ def _delay(record: SQSRecord, outcome: Outcome) -> None:
             ReceiptHandle=record.receipt_handle,
             VisibilityTimeout=math.ceil(delay_s * random.uniform(0.8, 1)),
         )
-    except (BotoCoreError, ClientError) as error:
+    except Exception as error:  # noqa: BLE001  as above
         # It is tried again all the same, after the queue's own visibility timeout.
-        telemetry.logger.warning("visibility not set", extra={"reason": type(error).__name__})
+        telemetry.logger.warning("visibility not set", extra={"reason": aws.reason(error)})
 
 
 def _receive_count(record: SQSRecord) -> int:

@@ -125,11 +125,15 @@ It stays up until Ctrl-C. Try it by hand, with curl 7.75 or newer:
 
   # cancel over HTTP
   curl -X DELETE --aws-sigv4 aws:amz:{region}:execute-api --user test:test \\
-    '{api_url}/messages/{message_id}'
+    '{api_url}/messages/300'
 
   # cancel by the queue
   curl --aws-sigv4 aws:amz:{region}:sqs --user test:test {queue_url} \\
-    -d Action=SendMessage --data-urlencode 'MessageBody={{"messageId": {message_id}}}'
+    -d Action=SendMessage --data-urlencode 'MessageBody={{"messageId": 301}}'
+
+  # a message that names no SMS
+  curl --aws-sigv4 aws:amz:{region}:sqs --user test:test {queue_url} \\
+    -d Action=SendMessage -d MessageBody=poison
 
   # what could not be cancelled, and why
   curl --aws-sigv4 aws:amz:{region}:sqs --user test:test {dead_letter_queue_url} \\
@@ -142,16 +146,15 @@ SIMULATED = """
 
 
 def stay_up(bundle: Bundle, provider: Provider | None, provider_url: str) -> None:
-    message_id = 300
     if provider is not None:
-        provider.schedule(message_id, 24 * 3600)
+        for message_id in (300, 301):
+            provider.schedule(message_id, 24 * 3600)
     print(
         BY_HAND.format(
             region=stack.REGION,
             api_url=bundle.api_url,
             queue_url=bundle.outputs["QueueUrl"],
             dead_letter_queue_url=bundle.outputs["DeadLetterQueueUrl"],
-            message_id=message_id,
         )
     )
     if provider is not None:

@@ -66,7 +66,7 @@ def _environment(port: int, folder: str) -> dict[str, str]:
         "BIND_HOST": "127.0.0.1",  # its default is every interface
         "GATEWAY_PORT": str(port),
         "MINISTACK_REGION": REGION,
-        "AUTH": "true",  # signatures and IAM policies are enforced
+        "AUTH": "true",  # roles and users have the rights of their policies and no others
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
         "PYTHONUNBUFFERED": "1",

@@ -1,0 +1,145 @@
+"""AWS services that hang or answer oddly: it costs seconds, and changes no outcome."""
+
+import json
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from conftest import KEY, Context
+from sms_cancel import api, aws, cancellation, worker
+from sms_cancel.api_key import ApiKey
+
+CALL_S = 3.0  # what one call to AWS may cost
+NOISE_S = 1.0
+
+
+@contextmanager
+def endpoint(answer: bytes = b""):
+    """Accept every connection; send the answer to each request, or nothing at all."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve(connection):
+            with connection, suppress(OSError):  # the client may reset what it cannot read
+                while not over.is_set() and connection.recv(65536):
+                    connection.sendall(answer)
+
+        def accept():
+            while not over.is_set():
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        over.set()
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def http(status: bytes, body: bytes) -> bytes:
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+
+
+ODD = {
+    "hangs": b"",
+    "html": http(b"200 OK", b"<html>"),
+    "empty": http(b"200 OK", b""),
+    "no json": http(b"200 OK", b"{"),
+    "a list": http(b"200 OK", b"[]"),
+    "denied": http(b"400 Bad Request", b'{"__type": "AccessDeniedException", "Message": "no"}'),
+    "odd error": http(b"500 Internal Server Error", b"\xff\xfe"),
+    "no http": b"garbage\r\n\r\n",
+}
+
+
+@pytest.fixture(params=ODD)
+def odd(request, monkeypatch, provider, provider_url, cloud):
+    """Make AWS answer oddly, once moto has made the bundle's resources."""
+
+    @contextmanager
+    def make(*services):
+        with endpoint(ODD[request.param]) as url:
+            for service in services:
+                name = service.upper().replace("SECRETSMANAGER", "SECRETS_MANAGER")
+                monkeypatch.setenv(f"AWS_ENDPOINT_URL_{name}", url)
+            aws._clients.clear()
+            yield
+
+    return make
+
+
+def call():
+    event = {
+        "routeKey": "DELETE /messages/{messageId}",
+        "rawPath": "/messages/300",
+        "pathParameters": {"messageId": "300"},
+        "requestContext": {"http": {"method": "DELETE"}},
+    }
+    return json.loads(api.handler(event, Context())["body"])
+
+
+def test_without_secrets_manager_there_is_no_key(odd, provider):
+    with odd("secretsmanager"):
+        begun_at = time.monotonic()
+        assert call()["outcome"] == "key_unavailable"
+        assert time.monotonic() - begun_at < CALL_S + NOISE_S
+    assert provider.calls.total() == 0
+
+
+def test_without_secrets_manager_the_last_key_stays_in_force(odd, provider, cloud, written):
+    for message_id in range(301, 310):
+        provider.schedule(message_id, 3600)
+    cancellation._api_key.current()
+    cancellation._api_key._fetch_after = 0.0  # five minutes later
+    event = cloud.queue_event(*(f'{{"messageId": {each}}}' for each in range(300, 310)))
+    with odd("secretsmanager"):
+        begun_at = time.monotonic()
+        assert worker.handler(event, Context()) == {"batchItemFailures": []}
+        assert time.monotonic() - begun_at < CALL_S + NOISE_S
+    assert written.logged("secret not read")[0]["stale_key"] is True
+    assert written.metrics()[-1][1]["StaleKeyUsed"] == [10.0]
+
+
+def test_a_rejected_key_that_cannot_be_refetched_stays_rejected(odd, provider):
+    key = ApiKey()
+    key.current()
+    with odd("secretsmanager"):
+        assert key.replacement(KEY) is None
+        assert key.current() == KEY
+
+
+def test_an_alert_that_cannot_be_published_changes_no_outcome(odd, provider, written):
+    provider.configure(api_key="another")
+    with odd("sns"):
+        begun_at = time.monotonic()
+        assert call()["outcome"] == "api_key_rejected"
+        assert time.monotonic() - begun_at < CALL_S + NOISE_S
+    assert written.logged("alert not published")
+    assert written.metrics()[-1][1]["AlertPublishFailed"] == [1.0]
+
+
+def test_an_alert_that_takes_too_long_is_not_waited_for(
+    provider, provider_url, cloud, monkeypatch, written
+):
+    hanging = threading.Event()
+    monkeypatch.setattr(cancellation, "ALERT_S", 0.1)
+    monkeypatch.setattr(cancellation.alerts, "publish", lambda *_, **__: hanging.wait(10))
+    provider.configure(api_key="another")
+    assert call()["outcome"] == "api_key_rejected"
+    hanging.set()
+    assert written.logged("alert not published")[0]["reason"] == "over 0.1 s"
+    assert written.metrics()[-1][1]["AlertPublishFailed"] == [1.0]
+
+
+def test_without_sqs_every_item_is_tried_again_in_time(odd, provider, cloud):
+    event = cloud.queue_event('{"messageId": 999}', '{"messageId": "x"}')
+    context = Context()
+    with odd("sqs"):
+        answer = worker.handler(event, context)
+    assert len(answer["batchItemFailures"]) == 2
+    assert context.get_remaining_time_in_millis() > 0
