@@ -1,5 +1,6 @@
 # make run   the bundle on this machine: a demonstration, then for trying by hand (ONCE=1 ends it)
 # make test  everything that must hold: lint, types, template, build, tests
+# make faults  the reliability section of the README, each figure by its command; half an hour, Linux
 
 # Lambda runs Python 3.13: it is used where it is, also where only pyenv knows of it.
 PYTHON := $(shell for python in python3.13 "$$HOME"/.pyenv/versions/3.13.*/bin/python python3; do \
@@ -30,6 +31,14 @@ test: .venv/ready .venv-local/ready .venv-sam/ready $(if $(SYSTEM_PYTHON),.venv-
 	@$(if $(SYSTEM_PYTHON),echo "The fast tests again, with the Python that is simply there:")
 	$(if $(SYSTEM_PYTHON),.venv-system/bin/python $(PYTEST) --ignore tests/end_to_end)
 
+faults: export PYTHONPATH := functions:tests:.
+faults: .venv/ready .venv-local/ready
+	.venv/bin/python $(PIP_INSTALL) tests/faults/requirements.txt
+	.venv/bin/python -m tests.faults.wire
+	.venv/bin/python -m tests.faults.queue_torture
+	.venv/bin/python -m tests.faults.fuzz
+	.venv/bin/python -m tests.faults.soak
+
 .venv/ready: requirements.txt functions/requirements.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python $(PIP_INSTALL) requirements.txt
@@ -53,4 +62,4 @@ test: .venv/ready .venv-local/ready .venv-sam/ready $(if $(SYSTEM_PYTHON),.venv-
 clean:
 	rm -rf .aws-sam .venv .venv-local .venv-sam .venv-system
 
-.PHONY: run test clean
+.PHONY: run test faults clean

@@ -7,6 +7,8 @@ import importlib
 import logging
 import os
 
+LEAK = "leak"  # what shows that the search would find one
+
 logging.getLogger().setLevel(logging.DEBUG)
 
 from sms_cancel import api, worker  # noqa: E402  logging is turned up before anything is imported
@@ -27,7 +29,9 @@ def _inject(target: str) -> None:
     setattr(owner, name, fail)
 
 
-if os.environ.get("INJECT"):
+if os.environ.get("INJECT") == LEAK:
+    print(os.environ["TEST_KEY"])
+elif os.environ.get("INJECT"):
     _inject(os.environ["INJECT"])
 
 http = api.handler

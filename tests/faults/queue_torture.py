@@ -27,7 +27,6 @@ from infra.local.provider_server import fault, serve
 
 LOCAL_PYTHON = stack.ROOT / ".venv-local" / "bin" / "python"
 PATIENCE_S = 900
-AWAY_S = 10
 # One of these befalls every fourth id, once or twice.
 FAULTS = (
     ("close", "before"),
@@ -142,12 +141,12 @@ def kill_a_worker(endpoint: str) -> bool:
     return bool(workers)
 
 
-def harass(torture: Torture, kills: int, over: threading.Event) -> None:
+def harass(torture: Torture, away_s: float, kills: int, over: threading.Event) -> None:
     """Send the provider away for a while, and kill workers now and then."""
     provider = torture.provider
-    over.wait(5)
+    over.wait(2)
     provider.plan(fault("status", status=503, times=None))
-    over.wait(AWAY_S)
+    over.wait(away_s)
     provider.faults[:] = [each for each in provider.faults if each.times is not None]
     while kills and not over.wait(1):
         kills -= kill_a_worker(torture.bundle.endpoint)
@@ -156,7 +155,8 @@ def harass(torture: Torture, kills: int, over: threading.Event) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=3000)
-    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--kills", type=int, default=3, help="workers to kill")
+    parser.add_argument("--away", type=float, default=10, help="seconds the provider is away")
     options = parser.parse_args()
     with ExitStack() as exits:
         artifacts = Path(exits.enter_context(tempfile.TemporaryDirectory()))
@@ -171,7 +171,9 @@ def main() -> int:
         over = threading.Event()
         exits.callback(over.set)
         begun_at = time.monotonic()
-        threading.Thread(target=harass, args=(torture, options.kills, over), daemon=True).start()
+        threading.Thread(
+            target=harass, args=(torture, options.away, options.kills, over), daemon=True
+        ).start()
         torture.send()
         torture.wait()
         took_s = time.monotonic() - begun_at
@@ -184,8 +186,8 @@ def main() -> int:
         if each in ended and ended[each] != expected
     }
     print(
-        f"{options.messages} messages, the provider away for {AWAY_S} s, {options.kills} workers "
-        f"killed: {dict(Counter(ended.values()))} in {took_s:.0f} s; "
+        f"{options.messages} messages, the provider away for {options.away:g} s, "
+        f"{options.kills} workers killed: {dict(Counter(ended.values()))} in {took_s:.0f} s; "
         f"{len(lost)} lost, {len(falsely_done)} falsely called done, "
         f"{len(otherwise)} ended otherwise than planned {list(otherwise.items())[:5]}, "
         f"{torture.moved_by_sqs} moved by SQS itself, "
