@@ -28,8 +28,10 @@ test: .venv/ready .venv-local/ready .venv-sam/ready $(if $(SYSTEM_PYTHON),.venv-
 	.venv-sam/bin/cfn-lint template.yaml
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
 	.venv/bin/python $(PYTEST) --cov
-	@$(if $(SYSTEM_PYTHON),echo "The fast tests again, with the Python that is simply there:")
-	$(if $(SYSTEM_PYTHON),.venv-system/bin/python $(PYTEST) --ignore tests/end_to_end)
+ifneq ($(SYSTEM_PYTHON),)
+	@echo "The fast tests again, with the Python that is simply there:"
+	.venv-system/bin/python $(PYTEST) --ignore tests/end_to_end
+endif
 
 faults: export PYTHONPATH := functions:tests:.
 faults: .venv/ready .venv-local/ready

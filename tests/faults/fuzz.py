@@ -16,8 +16,8 @@ CORPUS = Path(__file__).parent / "corpus"
 STATUSES = (200, 400, 401, 403, 404, 429, 302, 500, 503)
 
 
-def fuzz(target: str, seconds: int) -> None:
-    """Run one target in this process, which libFuzzer ends."""
+def fuzz(target: str, seconds: int, found: str) -> None:
+    """Run one target in this process, which libFuzzer ends; what it finds goes into a folder."""
     import atheris  # noqa: PLC0415  only the process that fuzzes has it loaded
 
     with atheris.instrument_imports(include=["sms_cancel.smspartner", "sms_cancel.worker", "json"]):
@@ -50,7 +50,6 @@ def fuzz(target: str, seconds: int) -> None:
         "path_parameter": path_parameter,
     }
     # libFuzzer keeps what it finds in the first folder: the repository's corpus stays small.
-    found = tempfile.mkdtemp(prefix="sms-cancel-fuzz-")
     arguments = [
         sys.argv[0], f"-max_total_time={seconds}", "-max_len=4096", f"-artifact_prefix={found}/",
         found, str(CORPUS / target),
@@ -63,18 +62,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
     parser.add_argument("--target", help="run this one in this process")
+    parser.add_argument("--found", default=".", help="the folder for what it finds")
     options = parser.parse_args()
     if options.target:
-        fuzz(options.target, options.seconds)
-    command = [sys.executable, "-m", "tests.faults.fuzz"]
+        fuzz(options.target, options.seconds, options.found)
+    command = [sys.executable, "-m", "tests.faults.fuzz", "--seconds", str(options.seconds)]
     failed = 0
     for target in ("interpret", "message_body", "path_parameter"):
-        ended = subprocess.run(
-            [*command, "--target", target, "--seconds", str(options.seconds)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory() as found:
+            ended = subprocess.run(
+                [*command, "--target", target, "--found", found],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
         done = re.search(r"Done (\d+) runs", ended.stderr)
         failed += ended.returncode != 0 or done is None
         if ended.returncode or done is None:
