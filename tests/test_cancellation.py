@@ -1,11 +1,12 @@
 """The use case: when it asks again, when the key is replaced, what is measured and alerted."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from infra.local.provider_server import fault
-from sms_cancel import cancellation, smspartner
+from sms_cancel import aws, cancellation, smspartner
 from sms_cancel.outcome import Outcome
 from sms_cancel.smspartner import Answer
 
@@ -220,3 +221,28 @@ def test_refetches_are_counted_and_not_the_cancels_that_they_serve(provider, wri
     assert written.metrics()[-1][1]["KeyRefetched"] == [1.0]
     cancellation.report([cancel()], door="http", request_id="1")
     assert "KeyRefetched" not in written.metrics()[-1][1]
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_key_rotated_under_load_costs_one_fetch_and_one_refetch(provider, cloud, warm):
+    fetches = []
+    events = aws.client("secretsmanager").meta.events
+    events.register("before-call.secrets-manager.GetSecretValue", lambda **_: fetches.append(1))
+    ids = [str(each) for each in range(1000, 1020)]
+    for message_id in ids:
+        provider.schedule(int(message_id), 3600)
+    if warm:
+        cancellation._api_key.current()
+        cloud.put_key("rotated")
+    provider.configure(api_key="rotated")
+    if not warm:  # the secret changes right after the first fetch has read the old key
+        events.register_last(
+            "after-call.secrets-manager.GetSecretValue",
+            lambda **_: None if len(fetches) > 1 else cloud.put_key("rotated"),
+        )
+    with ThreadPoolExecutor(20) as pool:
+        settled = list(pool.map(cancel, ids))
+    assert {each.outcome for each in settled} == {"cancelled"}
+    assert len(fetches) == 2
+    cancellation.report(settled, door="queue", request_id="1")
+    assert cloud.alerts() == []

@@ -72,3 +72,14 @@ def test_a_build_without_a_manifest_fails(tmp_path):
     ended = sam_build(project, tmp_path / "build")
     assert ended.returncode != 0
     assert "requirements.txt" in ended.stderr
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 13), reason="compiled only where 3.13 is at hand")
+def test_every_module_has_bytecode_that_lambda_trusts(built):
+    for function in FUNCTIONS:
+        modules = set((built / function).rglob("*.py"))
+        compiled = set((built / function).rglob("*.pyc"))
+        assert {path.name for path in compiled} >= {"api.cpython-313.pyc", "worker.cpython-313.pyc"}
+        assert len(compiled) == len(modules)
+        # PEP 552: hash-based, and not checked against the source.
+        assert {path.read_bytes()[4:8] for path in compiled} == {b"\1\0\0\0"}

@@ -142,14 +142,20 @@ def kill_a_worker(endpoint: str) -> bool:
 
 
 def harass(torture: Torture, away_s: float, kills: int, over: threading.Event) -> None:
-    """Send the provider away for a while, and kill workers now and then."""
+    """Kill workers in the middle of a batch, then send the provider away for a while."""
     provider = torture.provider
     over.wait(2)
+    provider.plan(fault("delay", seconds=0.5, times=None))  # so that every worker is in a batch
+    while kills and not over.wait(2):
+        kills -= kill_a_worker(torture.bundle.endpoint)
+    _end_what_lasts(provider)
     provider.plan(fault("status", status=503, times=None))
     over.wait(away_s)
+    _end_what_lasts(provider)
+
+
+def _end_what_lasts(provider: Provider) -> None:
     provider.faults[:] = [each for each in provider.faults if each.times is not None]
-    while kills and not over.wait(1):
-        kills -= kill_a_worker(torture.bundle.endpoint)
 
 
 def main() -> int:
