@@ -39,6 +39,7 @@ faults: .venv/ready .venv-local/ready
 	.venv/bin/python -m tests.faults.wire
 	.venv/bin/python -m tests.faults.queue_torture
 	.venv/bin/python -m tests.faults.fuzz
+	.venv/bin/python -m tests.faults.mutation
 	.venv/bin/python -m tests.faults.soak
 
 .venv/ready: requirements.txt functions/requirements.txt

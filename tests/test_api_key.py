@@ -130,10 +130,12 @@ def test_without_a_key_it_is_tried_again_after_ten_seconds(fetches, clock, writt
     key = ApiKey()
     fetches.failing = True
     assert [key.current(), key.current()] == [None, None]
+    clock.now += 9
+    assert key.current() is None
     assert fetches.count == 1
     assert written.logged("secret not read")[0]["reason"] == "EndpointConnectionError"
     fetches.failing = False
-    clock.now += 10
+    clock.now += 1
     assert key.current() == KEY
 
 
@@ -207,3 +209,29 @@ def test_a_refetch_that_fails_leaves_the_rejected_key(fetches):
     fetches.failing = True
     assert key.replacement(KEY) is None
     assert key.current() == KEY
+
+
+@pytest.mark.parametrize("rotated", ["0", "~"])
+def test_a_key_that_is_replaced_already_is_not_fetched_again(rotated, cloud, fetches, clock):
+    key = ApiKey()
+    key.current()
+    cloud.put_key(rotated)  # one sorts before the old key, one after it
+    assert key.replacement(KEY) == rotated
+    clock.now += 30
+    assert key.replacement(KEY) == rotated
+    assert fetches.count == 2
+
+
+def test_events_are_counted_once(cloud, fetches, clock):
+    key = ApiKey()
+    key.current()
+    key.replacement(KEY)
+    assert key.take_events() == {"KeyRefetched": 1, "StaleKeyUsed": 0}
+    fetches.failing = True
+    clock.now += 300
+    key.current()
+    assert key.take_events() == {"KeyRefetched": 0, "StaleKeyUsed": 1}
+    fetches.failing = False
+    clock.now += 10
+    key.current()
+    assert key.take_events() == {"KeyRefetched": 0, "StaleKeyUsed": 0}

@@ -7,8 +7,11 @@ import pytest
 
 from infra.local.provider_server import fault
 from sms_cancel import aws, cancellation, smspartner
+from sms_cancel.environment import ConfigurationError
 from sms_cancel.outcome import Outcome
 from sms_cancel.smspartner import Answer
+
+PAUSE_S = cancellation.PAUSE_S  # before it is made short for the tests
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +92,7 @@ def test_no_attempt_begins_without_time_for_it(provider):
 
 def test_the_pauses_grow_and_vary(provider, monkeypatch):
     pauses = []
-    monkeypatch.setattr(cancellation, "PAUSE_S", 0.2)
+    monkeypatch.setattr(cancellation, "PAUSE_S", PAUSE_S)
     monkeypatch.setattr(cancellation.time, "sleep", pauses.append)
     provider.plan(status(503, times=None))
     cancel()
@@ -246,3 +249,100 @@ def test_a_key_rotated_under_load_costs_one_fetch_and_one_refetch(provider, clou
     assert len(fetches) == 2
     cancellation.report(settled, door="queue", request_id="1")
     assert cloud.alerts() == []
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only sleeping and asking move; ``asked`` has the seconds of each call."""
+
+    class Clock:
+        def __init__(self):
+            self.now = 1000.0
+            self.asked = []
+            self.call_s = 2.0
+            self.answer = Answer(Outcome.UNAVAILABLE)
+
+        def monotonic(self):
+            return self.now
+
+        def sleep(self, seconds):
+            assert seconds >= 0
+            self.now += seconds
+
+        def ask(self, _key, _message_id, deadline_s):
+            self.asked.append(deadline_s)
+            self.now += min(self.call_s, deadline_s)
+            return self.answer
+
+    clock = Clock()
+    monkeypatch.setattr(cancellation, "time", clock)
+    monkeypatch.setattr(smspartner, "cancel", clock.ask)
+    return clock
+
+
+def test_a_cancel_and_its_calls_are_measured_in_milliseconds(clock):
+    clock.answer = Answer(Outcome.CANCELLED, 200, 200)
+    settled = cancellation.cancel("300", clock.now + 20)
+    assert (settled.latencies_ms, settled.duration_ms) == ((2000.0,), 2000.0)
+
+
+@pytest.mark.parametrize(("seconds", "asked_s"), [(20, 6.0), (6, 6.0), (2.5, 2.5), (0.5, 0.5)])
+def test_a_call_has_six_seconds_or_what_is_left(seconds, asked_s, clock):
+    clock.answer = Answer(Outcome.CANCELLED, 200, 200)
+    cancellation.cancel("300", clock.now + seconds)
+    assert clock.asked == [asked_s]
+
+
+def test_a_call_that_takes_all_the_time_is_the_last(clock):
+    clock.call_s = 60.0
+    ends_at = clock.now + 2
+    assert cancellation.cancel("300", ends_at).outcome == "unavailable"
+    assert (clock.asked, clock.now) == ([2.0], ends_at)
+
+
+def test_a_pause_ends_with_the_time(clock, monkeypatch):
+    monkeypatch.setattr(cancellation, "PAUSE_S", 60.0)
+    ends_at = clock.now + 5
+    assert cancellation.cancel("300", ends_at).outcome == "unavailable"
+    assert (clock.asked, clock.now) == ([5.0], ends_at)
+
+
+def test_an_alert_is_waited_for_for_three_seconds(monkeypatch):
+    waited_s = []
+
+    def wait(futures, timeout_s):
+        waited_s.append(timeout_s)
+        return set(), set(futures)
+
+    monkeypatch.setattr(cancellation, "wait", wait)
+    cancellation.report([cancel()], door="http", request_id="1")
+    assert waited_s == [3]
+
+
+def test_a_rejection_at_the_very_end_has_no_new_key_looked_for(clock):
+    clock.call_s = 60.0
+    clock.answer = Answer(Outcome.API_KEY_REJECTED, 10, 200)
+    assert cancellation.cancel("300", clock.now + 2).outcome == "api_key_rejected"
+    assert cancellation._api_key.take_events()["KeyRefetched"] == 0
+
+
+def test_after_the_end_nothing_is_asked(clock):
+    assert cancellation.cancel("300", clock.now - 1).outcome == "unavailable"
+    assert clock.asked == []
+
+
+def test_metrics_that_cannot_be_printed_change_nothing(monkeypatch, written):
+    def fail(*_):
+        raise ValueError
+
+    monkeypatch.setattr(cancellation.telemetry, "emit_metrics", fail)
+    cancellation.report([cancel()], door="http", request_id="1")
+    assert written.logged("bug")[0]["error"] == "ValueError"
+
+
+@pytest.mark.parametrize("name", ["API_KEY_SECRET_ARN", "ALERT_TOPIC_ARN", "SMSPARTNER_URL"])
+def test_a_wrong_environment_is_found_before_any_work(name, monkeypatch):
+    cancellation.check_configuration()
+    monkeypatch.setenv(name, "x" if name == "SMSPARTNER_URL" else "")
+    with pytest.raises(ConfigurationError, match=name):
+        cancellation.check_configuration()

@@ -74,6 +74,22 @@ def test_a_refusal_is_read_by_its_code_whatever_the_status(status, code, outcome
     assert interpret(status, refusal(code)) == (outcome, code, status)
 
 
+@pytest.mark.parametrize("status", [300, 301, 399])
+def test_a_redirect_is_unreadable_whatever_it_says(status):
+    assert interpret(status, refusal(5)) == ("unreadable", 5, status)
+    assert interpret(status, PUBLISHED_SUCCESS) == ("unreadable", 200, status)
+
+
+def test_a_code_of_nine_digits_is_one():
+    assert interpret(200, refusal(999_999_999)) == ("unreadable", 999_999_999, 200)
+    assert interpret(200, refusal(-999_999_999)) == ("unreadable", -999_999_999, 200)
+
+
+def test_in_xml_only_the_first_two_entries_are_looked_at():
+    body = b"<result><entry>true</entry><entry>200</entry><message><b>x</b></message></result>"
+    assert interpret(200, body) == ("cancelled", 200, 200)
+
+
 @pytest.mark.parametrize(("code", "outcome"), [row for row in REFUSALS if row[0] >= 0])
 def test_an_xml_refusal_is_read_by_its_code(code, outcome):
     assert interpret(400, xml("false", str(code))) == (outcome, code, 400)
@@ -91,12 +107,14 @@ def test_a_refusal_may_bring_errors_instead_of_a_message():
         (202, "cancelled"),
         (299, "cancelled"),
         (100, "unreadable"),
+        (199, "unreadable"),
         (301, "unreadable"),
         (302, "unreadable"),
         (400, "unreadable"),
         (401, "unreadable"),
         (403, "unreadable"),
         (429, "throttled"),
+        (499, "unreadable"),
         (500, "unavailable"),
         (503, "unavailable"),
     ],
@@ -117,6 +135,7 @@ def test_success_counts_only_with_a_status_of_success(status, outcome):
         (404, "unreadable"),
         (408, "unreadable"),
         (429, "throttled"),
+        (499, "unreadable"),
         (500, "unavailable"),
         (502, "unavailable"),
         (503, "unavailable"),
@@ -133,6 +152,8 @@ def test_without_a_readable_body_the_status_decides(status, body, outcome):
     [
         b'{"success": true, "code": 10}',
         b'{"success": true, "code": 5}',
+        b'{"success": true, "code": 199}',
+        b'{"success": true, "code": 201}',
         b'{"success": false, "code": 200}',
     ],
 )
@@ -176,6 +197,8 @@ def test_what_is_not_the_documented_json_is_unreadable(body):
     [
         xml("True", "200"),
         xml("1", "200"),
+        xml("t rue", "200"),
+        xml("true", "2 00"),
         xml("true", "200.0"),
         xml("true", "+200"),
         xml("true", "-200"),
@@ -188,6 +211,11 @@ def test_what_is_not_the_documented_json_is_unreadable(body):
         b"<result><success>true</success><code>200</code></result>",
         b"<result><entry><b>true</b></entry><entry>200</entry></result>",
         b"<answer><entry>true</entry><entry>200</entry></answer>",
+        b"< result><entry>true</entry><entry>200</entry></result>",
+        b"<result><entry>true</entry><code>200</code></result>",
+        b"<results><entry>true</entry><entry>200</entry></results>",
+        b"<result><aentry>true</aentry><aentry>200</aentry></result>",
+        b"<result><zentry>true</zentry><zentry>200</zentry></result>",
         b"<result><entry>true</entry><entry>200</entry>",
         b"<?xml version='1.0'?>",
         b"<!DOCTYPE result><result><entry>true</entry><entry>200</entry></result>",

@@ -7,7 +7,7 @@ import logging
 import pytest
 import requests
 
-from conftest import KEY, leaks
+from conftest import KEY, CurrentStdout, leaks
 from infra.local.provider_server import fault
 from sms_cancel import smspartner
 
@@ -59,3 +59,13 @@ def test_without_the_guard_the_wire_would_leak(provider, provider_url, written):
         library.propagate = False
     assert leaks(written.text)
     written.forget()
+
+
+@pytest.mark.parametrize("name", ["urllib3", "requests", "botocore", "boto3"])
+def test_a_handler_of_a_library_itself_gets_nothing_but_what_is_critical(name, written):
+    library = logging.getLogger(name)
+    handler = logging.StreamHandler(CurrentStdout())
+    library.addHandler(handler)
+    library.error("this is not written: %s", KEY)
+    library.removeHandler(handler)
+    assert written.text == ""
