@@ -1,6 +1,9 @@
 # make run   the bundle on this machine: a demonstration, then for trying by hand (ONCE=1 ends it)
 # make test  everything that must hold: lint, types, template, build, tests
 # make faults  the reliability section of the README, each figure by its command; half an hour, Linux
+# make deploy  the bundle into the AWS account whose credentials are set (ENVIRONMENT=production)
+# make lock  every requirements.txt from its requirements.in (UPGRADE=1: with newer versions below)
+# make sbom  what ships, as CycloneDX, in build/sms-cancel.cdx.json
 
 # Lambda runs Python 3.13: it is used where it is, also where only pyenv knows of it.
 PYTHON := $(shell for python in python3.13 "$$HOME"/.pyenv/versions/3.13.*/bin/python python3; do \
@@ -15,7 +18,7 @@ SYSTEM_PYTHON := $(shell python3 -c 'import sys; sys.exit(sys.version_info < (3,
 	test "$$(python3 -c 'import sys; print(sys.version_info[:2])')" != \
 	"$$($(PYTHON) -c 'import sys; print(sys.version_info[:2])')" && echo python3)
 
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --requirement
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --requirement
 PYTEST := -m pytest --numprocesses 2 --dist loadfile
 
 run: .venv-local/ready
@@ -25,6 +28,7 @@ test: .venv/ready .venv-local/ready .venv-sam/ready $(if $(SYSTEM_PYTHON),.venv-
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/zizmor --offline --quiet .
 	.venv-sam/bin/cfn-lint template.yaml
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
 	.venv/bin/python $(PYTEST) --cov
@@ -42,12 +46,39 @@ faults: .venv/ready .venv-local/ready
 	.venv/bin/python -m tests.faults.mutation
 	.venv/bin/python -m tests.faults.soak
 
-.venv/ready: requirements.txt functions/requirements.txt
+ENVIRONMENT := default
+SAM_DEPLOY :=
+
+deploy: export SAM_CLI_TELEMETRY := 0
+deploy: .venv-sam/ready
+	PYTHON=$(CURDIR)/.venv-sam/bin/python .venv-sam/bin/sam build
+	.venv-sam/bin/sam deploy --config-env $(ENVIRONMENT) $(SAM_DEPLOY)
+	@echo "Deployed. As long as its secret is empty, every cancel is key_unavailable: put the key of"
+	@echo "SMS Partner into a file, and that into the secret (ApiKeySecretArn above):"
+	@echo "  aws secretsmanager put-secret-value --secret-id <ApiKeySecretArn> --secret-string file://key.txt"
+
+# What ships comes first: the others are held to its versions.
+lock: export UV_CUSTOM_COMPILE_COMMAND := make lock  \# uv pip compile --universal --python-version 3.11
+lock: .venv/ready
+	set -e; for chosen in $(wildcard functions/*.in *.in infra/*/*.in tests/*/*.in); do \
+	    .venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
+	        --generate-hashes --no-emit-index-url $(if $(UPGRADE),--upgrade) \
+	        --output-file "$${chosen%.in}.txt" "$$chosen"; \
+	    done
+
+SBOM := build/sms-cancel.cdx.json
+
+sbom: .venv/ready
+	mkdir -p $(dir $(SBOM))
+	.venv/bin/cyclonedx-py requirements functions/requirements.txt --pyproject pyproject.toml \
+	    --output-reproducible --output-file $(SBOM)
+
+.venv/ready: requirements.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python $(PIP_INSTALL) requirements.txt
 	touch $@
 
-.venv-system/ready: requirements.txt functions/requirements.txt
+.venv-system/ready: requirements.txt
 	$(SYSTEM_PYTHON) -m venv --clear .venv-system
 	.venv-system/bin/python $(PIP_INSTALL) requirements.txt
 	touch $@
@@ -65,4 +96,4 @@ faults: .venv/ready .venv-local/ready
 clean:
 	rm -rf .aws-sam .venv .venv-local .venv-sam .venv-system
 
-.PHONY: run test faults clean
+.PHONY: run test faults deploy lock sbom clean
