@@ -29,7 +29,7 @@ test: .venv/ready .venv-local/ready .venv-sam/ready $(if $(SYSTEM_PYTHON),.venv-
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/zizmor --offline --quiet .
-	.venv-sam/bin/cfn-lint template.yaml
+	.venv-sam/bin/cfn-lint template.yaml infra/pipeline.yaml
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
 	.venv/bin/python $(PYTEST) --cov
 ifneq ($(SYSTEM_PYTHON),)
@@ -53,8 +53,8 @@ deploy: export SAM_CLI_TELEMETRY := 0
 deploy: .venv-sam/ready
 	PYTHON=$(CURDIR)/.venv-sam/bin/python .venv-sam/bin/sam build
 	.venv-sam/bin/sam deploy --config-env $(ENVIRONMENT) $(SAM_DEPLOY)
-	@echo "Deployed. As long as its secret is empty, every cancel is key_unavailable: put the key of"
-	@echo "SMS Partner into a file, and that into the secret (ApiKeySecretArn above):"
+	@echo "Deployed. Until its secret has a value, every cancel is key_unavailable: put SMS Partner's"
+	@echo "API key into a file, and the file into the secret (the output ApiKeySecretArn):"
 	@echo "  aws secretsmanager put-secret-value --secret-id <ApiKeySecretArn> --secret-string file://key.txt"
 
 # What ships comes first: the others are held to its versions.
@@ -66,12 +66,13 @@ lock: .venv/ready
 	        --output-file "$${chosen%.in}.txt" "$$chosen"; \
 	    done
 
-SBOM := build/sms-cancel.cdx.json
-
+# From what is built, in an environment that holds nothing else.
 sbom: .venv/ready
-	mkdir -p $(dir $(SBOM))
-	.venv/bin/cyclonedx-py requirements functions/requirements.txt --pyproject pyproject.toml \
-	    --output-reproducible --output-file $(SBOM)
+	.venv/bin/python -m venv --clear --without-pip build/shipped
+	PYTHON=$(CURDIR)/.venv/bin/python $(MAKE) --silent -C functions build-ApiFunction \
+	    ARTIFACTS_DIR="$$(echo "$(CURDIR)"/build/shipped/lib/python*/site-packages)"
+	.venv/bin/python -W ignore -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \
+	    --output-file build/sms-cancel.cdx.json build/shipped/bin/python
 
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv --clear .venv
@@ -94,6 +95,6 @@ sbom: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .aws-sam .venv .venv-local .venv-sam .venv-system
+	rm -rf .aws-sam build .venv .venv-local .venv-sam .venv-system
 
 .PHONY: run test faults deploy lock sbom clean
