@@ -1,7 +1,8 @@
-"""Releasing: infra/pipeline.yaml on the local stack, and ``make deploy`` with the role that it makes.
+"""Releasing: infra/pipeline.yaml on the local stack, and ``make deploy`` with the role it makes.
 
 The local stack knows neither OIDC providers nor the condition cloudformation:RoleArn, and without
 TLS every request to the bucket would be denied: the pipeline is deployed without these three.
+What CloudFormation does for a stack, it does there with all rights: see the last test but one.
 """
 
 import base64
@@ -17,8 +18,10 @@ from botocore.exceptions import ClientError
 from conftest import KEY
 from infra.local import stack
 from infra.local.bundle import Bundle
+from infra.local.provider import Provider
+from infra.local.provider_server import serve
 
-from .conftest import LOCAL_PYTHON, eventually
+from .conftest import LOCAL_PYTHON, PATIENCE_S, eventually
 
 SAM = stack.ROOT / ".venv-sam" / "bin" / "sam"
 SAM_PYTHON = SAM.with_name("python")
@@ -26,8 +29,7 @@ ISSUER = "token.actions.githubusercontent.com"
 RELEASES = "repo:octo@1/sms@2:environment:production"
 UNKNOWN_HERE = (
     r"  ArtifactsBucketPolicy:\n.*?\n\n",
-    r"                Condition:\n                  StringEquals:\n"
-    r"                    cloudformation:RoleArn: .*?\n",
+    r" +Condition:\n +StringEquals:\n +cloudformation:RoleArn: [^\n]*\n",
 )
 
 
@@ -36,6 +38,14 @@ def endpoint():
     assert LOCAL_PYTHON.exists(), "the local stack is not installed: run make test"
     with stack.ministack(str(LOCAL_PYTHON)) as url:
         yield url
+
+
+@pytest.fixture
+def provider_at():
+    """A simulated SMS Partner of its own, and its URL."""
+    provider = Provider(KEY)
+    with serve(provider) as url:
+        yield provider, url
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +129,25 @@ def run_as(credentials, endpoint, *command):
     )
 
 
-def test_the_role_releases_the_production_stack_and_no_other(endpoint, pipeline, _provider):
-    provider, provider_url = _provider
+def set_boundary(endpoint, arn):
+    """Give the functions their boundary, which the local stack's CloudFormation leaves out."""
+    resources = stack.client(endpoint, "cloudformation").list_stack_resources(
+        StackName="sms-cancel-production"
+    )["StackResourceSummaries"]
+    roles = {
+        resource["PhysicalResourceId"]
+        for resource in resources
+        if resource["LogicalResourceId"] in {"ApiRole", "WorkerRole"}
+    }
+    assert len(roles) == 2
+    for role in roles:
+        stack.client(endpoint, "iam").put_role_permissions_boundary(
+            RoleName=role, PermissionsBoundary=arn
+        )
+
+
+def test_the_role_releases_the_production_stack_and_no_other(endpoint, pipeline, provider_at):
+    provider, provider_url = provider_at
     credentials = take_role(endpoint, pipeline["DeployRoleArn"], RELEASES)
     options = (
         f"--no-confirm-changeset --no-resolve-s3 --s3-bucket {pipeline['ArtifactsBucket']} "
@@ -139,16 +166,18 @@ def test_the_role_releases_the_production_stack_and_no_other(endpoint, pipeline,
     assert "AccessDenied" in other.stderr
 
     # Within their boundary, the functions do what they are for.
+    set_boundary(endpoint, pipeline["PermissionsBoundaryArn"])
     bundle = Bundle(endpoint, outputs(endpoint, "sms-cancel-production"))
     stack._repair_concurrency(stack.client(endpoint, "lambda"))
     bundle.put_key(KEY)
-    provider.reset()
     provider.schedule(300, 3600)
     provider.schedule(301, 3600)
     status, answer = bundle.delete(300)
     assert (status, answer["outcome"]) == (200, "cancelled")
     bundle.send('{"messageId": 301}')
     assert eventually(lambda: provider.state(301) == "cancelled")
+    bundle.send("poison")
+    assert bundle.receive(bundle.outputs["DeadLetterQueueUrl"], PATIENCE_S)
 
 
 # What a resource type asks for, and the stack never uses. An asterisk stands for anything.
@@ -203,6 +232,37 @@ def test_cloudformation_may_do_what_each_resource_type_asks_for(endpoint, pipeli
     }
     assert len(types) > len(FROM_SAM)
     assert missing == set()
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"),
+    [
+        ("iam:CreateRole", "iam::000000000000:role/sms-cancel-production-Any"),  # no boundary
+        ("iam:PutRolePolicy", "iam::000000000000:role/sms-cancel-production-Any"),
+        ("iam:DeleteRolePermissionsBoundary", "iam::000000000000:role/sms-cancel-production-Any"),
+        ("iam:UpdateAssumeRolePolicy", "iam::000000000000:role/another"),
+        ("iam:UpdateAssumeRolePolicy", "iam::000000000000:role/sms-cancel-pipeline-DeployRole-1"),
+        ("iam:CreatePolicyVersion", "iam::000000000000:policy/sms-cancel-pipeline-Boundary-1"),
+        ("iam:PassRole", "iam::000000000000:role/sms-cancel-production-Any"),  # to no service
+        ("lambda:UpdateFunctionCode", "lambda:eu-west-3:000000000000:function:another"),
+        ("sqs:ReceiveMessage", "sqs:eu-west-3:000000000000:sms-cancel-production-Queue-1"),
+        ("sqs:DeleteQueue", "sqs:eu-west-3:000000000000:another"),
+        ("secretsmanager:GetSecretValue", "secretsmanager:eu-west-3:000000000000:secret:Any"),
+    ],
+)
+def test_cloudformation_may_not(endpoint, pipeline, action, resource):
+    assert decision(endpoint, pipeline, action, resource).endswith("Deny")
+    own_queue = "sqs:eu-west-3:000000000000:sms-cancel-production-Queue-1"
+    assert decision(endpoint, pipeline, "sqs:DeleteQueue", own_queue) == "allowed"
+
+
+def decision(endpoint, pipeline, action, resource):
+    [simulated] = stack.client(endpoint, "iam").simulate_principal_policy(
+        PolicySourceArn=pipeline["CloudFormationRoleArn"],
+        ActionNames=[action],
+        ResourceArns=[f"arn:aws:{resource}"],
+    )["EvaluationResults"]
+    return simulated["EvalDecision"]
 
 
 def test_the_bill_of_materials_lists_all_that_ships():
