@@ -28,7 +28,7 @@ test: .venv/ready .venv-local/ready .venv-sam/ready $(if $(SYSTEM_PYTHON),.venv-
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
-	.venv/bin/zizmor --offline --quiet .
+	.venv/bin/zizmor --offline --quiet .github
 	.venv-sam/bin/cfn-lint template.yaml infra/pipeline.yaml
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
 	.venv/bin/python $(PYTEST) --cov
