@@ -46,6 +46,7 @@ faults: .venv/ready .venv-local/ready
 	.venv/bin/python -m tests.faults.mutation
 	.venv/bin/python -m tests.faults.soak
 
+# A section of samconfig.toml, and options on top of it: the release workflow has nobody to ask.
 ENVIRONMENT := default
 SAM_DEPLOY :=
 
