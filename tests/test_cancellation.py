@@ -1,12 +1,14 @@
 """The use case: when it asks again, when the key is replaced, what is measured and alerted."""
 
+import importlib
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from infra.local.provider_server import fault
-from sms_cancel import aws, cancellation, smspartner
+from sms_cancel import api, aws, cancellation, smspartner, worker
 from sms_cancel.environment import ConfigurationError
 from sms_cancel.outcome import Outcome
 from sms_cancel.smspartner import Answer
@@ -95,11 +97,45 @@ def test_the_pauses_grow_and_vary(provider, monkeypatch):
     monkeypatch.setattr(cancellation, "PAUSE_S", PAUSE_S)
     monkeypatch.setattr(cancellation.time, "sleep", pauses.append)
     provider.plan(status(503, times=None))
-    cancel()
-    cancel()
-    assert len(set(pauses)) == 4
+    for _ in range(10):
+        cancel()
+    assert len(set(pauses)) == 20
     assert all(0.2 <= pause <= 0.4 for pause in pauses[::2])
     assert all(0.4 <= pause <= 0.8 for pause in pauses[1::2])
+
+
+@pytest.mark.parametrize("door", [api, worker])
+def test_what_the_first_cancel_needs_is_there_once_lambda_has_started_it(door, cloud, monkeypatch):
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "function")
+    importlib.reload(door)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("a new connection"))
+    monkeypatch.setenv("API_KEY_SECRET_ARN", "another")  # would fail
+    assert cancel().outcome == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("API_KEY_SECRET_ARN", ""),
+        ("API_KEY_SECRET_ARN", "arn:aws:secretsmanager:eu-west-3:123456789012:secret:none"),
+        ("SMSPARTNER_URL", "http://example.com"),
+        ("SMSPARTNER_URL", "http://127.0.0.1:9"),
+    ],
+)
+def test_what_fails_at_the_start_is_left_to_the_first_cancel(variable, value, monkeypatch):
+    with monkeypatch.context() as wrong:
+        wrong.setenv(variable, value)
+        cancellation.prepare()
+    monkeypatch.setattr(cancellation._api_key, "_fetch_after", 0.0)
+    assert cancel().outcome == "cancelled"
+
+
+def test_a_provider_that_hangs_at_the_start_delays_it_for_three_seconds_at_most(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("SMSPARTNER_URL", f"https://127.0.0.1:{silent.getsockname()[1]}/v1")
+        begun_at = time.monotonic()
+        cancellation.prepare()
+        assert time.monotonic() - begun_at < cancellation.CONNECT_S + 1
 
 
 def test_a_rotated_key_is_fetched_and_raises_no_alarm(provider, cloud):
@@ -346,3 +382,8 @@ def test_a_wrong_environment_is_found_before_any_work(name, monkeypatch):
     monkeypatch.setenv(name, "x" if name == "SMSPARTNER_URL" else "")
     with pytest.raises(ConfigurationError, match=name):
         cancellation.check_configuration()
+
+
+def test_a_service_whose_data_do_not_ship_is_refused_with_what_to_do():
+    with pytest.raises(ValueError, match=r"add 'dynamodb' to SERVICES in sms_cancel\.aws"):
+        aws.client("dynamodb")

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import shutil
 import socket
 import ssl
 import threading
@@ -11,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import certifi
 import pytest
 import trustme
 
+import rehash
 from conftest import KEY
 from infra.local.provider_server import FAULTS, fault, serve
 from sms_cancel import smspartner
@@ -155,7 +158,7 @@ def test_a_handshake_that_does_not_end_means_that_nothing_was_sent(answer, monke
 def test_a_deadline_that_is_over_before_the_connection_sends_nothing(provider, provider_url):
     deadline = smspartner.Deadline(60)
     with deadline:
-        deadline._expire()
+        deadline.expire()
         with pytest.raises(OSError):
             smspartner._adapter.send(smspartner.requests.Request("GET", provider_url).prepare())
     assert provider.calls.total() == 0
@@ -197,6 +200,83 @@ def test_a_call_over_tls_succeeds(tls_url, trusted):
     assert cancel(5) == ("cancelled", 200, 200)
 
 
+@pytest.mark.skipif(not shutil.which("openssl"), reason="the build makes the folder with openssl")
+def test_the_build_s_folder_of_root_certificates_holds_the_same_roots(
+    tls_url, provider, certificate, monkeypatch, tmp_path
+):
+    bundle = tmp_path / "bundle.pem"
+    certifi_s = Path(certifi.where()).read_text()
+    bundle.write_text(certifi_s + Path(certificate[0]).read_text())
+    rehash.rehash(bundle, tmp_path / "with")
+    assert len(list((tmp_path / "with").iterdir())) == certifi_s.count("BEGIN CERTIFICATE") + 1
+    monkeypatch.setattr(smspartner, "_VERIFY", str(tmp_path / "with"))
+    assert cancel(5) == ("cancelled", 200, 200)
+    rehash.rehash(Path(certifi.where()), tmp_path / "without")
+    monkeypatch.setattr(smspartner, "_VERIFY", str(tmp_path / "without"))
+    smspartner._adapter.close()
+    assert cancel(5) == ("unavailable", None, None)
+    assert provider.calls.total() == 1
+
+
+def test_certificates_of_one_name_are_all_found(tmp_path):
+    authority = trustme.CA().cert_pem.bytes()
+    (tmp_path / "bundle.pem").write_bytes(authority + authority)
+    rehash.rehash(tmp_path / "bundle.pem", tmp_path / "folder")
+    assert [path.suffix for path in sorted((tmp_path / "folder").iterdir())] == [".0", ".1"]
+
+
+def test_a_connection_opened_before_carries_the_first_call(tls_url, trusted, provider, monkeypatch):
+    smspartner.connect(5)
+    assert provider.calls.total() == 0
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("a second connection"))
+    assert cancel(5) == ("cancelled", 200, 200)
+
+
+@pytest.mark.parametrize(
+    ("header", "last_words"), [(b"", b""), (b"", b"unasked"), (b"Connection: close\r\n", b"")]
+)
+def test_a_kept_connection_that_is_no_good_is_not_used(
+    header, last_words, certificate, trusted, monkeypatch
+):
+    body = b'{"success": true, "code": 200}'
+    answer = b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (header, len(body), body)
+
+    def serve_two():
+        for _ in range(2):
+            with certificate[1].wrap_socket(server.accept()[0], server_side=True) as connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+                connection.sendall(last_words)
+                said.set()
+
+    said = threading.Event()
+    with socket.create_server(("localhost", 0)) as server:
+        threading.Thread(target=serve_two, daemon=True).start()
+        monkeypatch.setenv("SMSPARTNER_URL", f"https://localhost:{server.getsockname()[1]}/v1")
+        for _ in range(2):
+            assert cancel(5) == ("cancelled", 200, 200)
+            assert said.wait(5)
+            time.sleep(0.1)  # for the bytes to arrive
+
+
+def test_where_no_connection_can_be_opened_before_the_first_call_opens_its_own(
+    provider, provider_url, monkeypatch
+):
+    monkeypatch.setenv("SMSPARTNER_URL", "https://127.0.0.1:9/v1")
+    smspartner.connect(5)
+    monkeypatch.setenv("SMSPARTNER_URL", provider_url)
+    assert cancel(5) == ("cancelled", 200, 200)
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x16\x03\x03"])
+def test_connecting_before_the_first_call_ends_at_its_deadline(answer, monkeypatch):
+    with listener(answer) as port:
+        monkeypatch.setenv("SMSPARTNER_URL", f"https://127.0.0.1:{port}/v1")
+        begun_at = time.monotonic()
+        smspartner.connect(DEADLINE_S)
+        assert time.monotonic() - begun_at < DEADLINE_S + NOISE_S
+
+
 @pytest.mark.parametrize("name", ["silence", "drip_header", "drip_body", "close", "reset"])
 def test_a_call_over_tls_ends_at_its_deadline(name, tls_url, trusted, provider):
     cancel(5)  # the second call goes through the connection that this one leaves open
@@ -232,12 +312,34 @@ def test_connections_are_kept_and_none_is_left_over(provider, provider_url):
     for message_id in range(1000, 1050):
         provider.schedule(message_id, 3600)
         assert cancel(5, str(message_id)).outcome == "cancelled"
-    # One connection has two ends, both in this process; the last timer may be about to end.
+    # One connection has two ends, both in this process; one thread ends all calls in time.
     give_up_at = time.monotonic() + 10
     while threading.active_count() > threads + 1 and time.monotonic() < give_up_at:
         time.sleep(0.01)
     assert threading.active_count() <= threads + 1
     assert len(list(OPEN_FILES.iterdir())) <= open_files + 2
+
+
+@pytest.mark.parametrize("first_s", [0.6, 60])
+def test_each_of_many_calls_ends_at_its_own_deadline(first_s, provider, provider_url):
+    provider.plan(fault("silence", times=None))
+    begun_at = time.monotonic()
+
+    def ended_after_s(deadline_s):
+        assert cancel(deadline_s).outcome == "timed_out"
+        return time.monotonic() - begun_at
+
+    with smspartner.Deadline(first_s), ThreadPoolExecutor(3) as pool:
+        ended = list(pool.map(ended_after_s, [0.9, 0.3, 0.6]))
+    for at_s, deadline_s in zip(ended, [0.9, 0.3, 0.6], strict=True):
+        assert deadline_s <= at_s < deadline_s + NOISE_S
+
+
+def test_a_call_that_has_ended_does_not_expire(provider, provider_url):
+    with smspartner.Deadline(0.05) as deadline:
+        pass
+    time.sleep(0.15)
+    assert not deadline.expired
 
 
 def test_twenty_threads_get_each_its_own_answer(provider, provider_url):

@@ -221,6 +221,16 @@ def test_a_bug_in_one_item_fails_that_item_alone(cloud, work, provider, monkeypa
     assert cloud.visible_in_s()['{"messageId": 301}'] <= 5
 
 
+@pytest.mark.parametrize("missing", ["body", "attributes"])
+def test_a_message_of_another_form_fails_alone(missing, cloud, work, provider):
+    provider.schedule(301, 3600)
+    event = cloud.queue_event('{"messageId": 300}', '{"messageId": 301}')
+    bad, _ = event["Records"]
+    del bad[missing]
+    assert work(event) == [bad["messageId"]]
+    assert "cancelled" in (provider.state(300), provider.state(301))
+
+
 def test_the_age_and_the_count_of_a_message_are_written_down(cloud, work, written):
     work(cloud.queue_event('{"messageId": 300}', receive_count=3))
     [line] = written.logged("cancel settled")

@@ -1,6 +1,7 @@
 """The HTTP door: ``DELETE /messages/{messageId}`` of an API Gateway HTTP API (payload 2.0)."""
 
 import json
+import os
 import re
 import time
 from http import HTTPStatus
@@ -115,3 +116,7 @@ def _json(status: int, content_type: str, body: dict[str, Any], **headers: str) 
         "headers": {"Content-Type": content_type, "Cache-Control": "no-store", **headers},
         "body": json.dumps(body),
     }
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    cancellation.prepare()

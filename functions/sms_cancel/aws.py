@@ -6,6 +6,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+SERVICES = ("secretsmanager", "sns", "sqs")  # the build leaves out botocore's data of all others
+
 # Two tries of one second each and a pause of at most one: a service that hangs costs 3 s (more
 # only where it has several addresses and none answers). botocore's own defaults (60 s, five tries)
 # would outlast the function.
@@ -28,7 +30,9 @@ def reason(error: Exception) -> str:
 
 
 def client(service: str) -> Any:
-    """Return the boto3 client of a service, for example ``"sqs"``; made at its first use."""
+    """Return the boto3 client of one of the SERVICES, made at its first use."""
+    if service not in SERVICES:
+        raise ValueError(f"add {service!r} to SERVICES in {__name__}: its data does not ship")
     with _lock:
         if service not in _clients:
             _clients[service] = boto3.client(service, config=_CONFIG)

@@ -1,13 +1,16 @@
 """The use case: cancel one SMS with the key in force, and alert the operators who must act."""
 
+import gc
 import random
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from threading import Thread
 
 from sms_cancel import alerts, smspartner, telemetry
 from sms_cancel.api_key import ApiKey
-from sms_cancel.environment import required
+from sms_cancel.environment import ConfigurationError, required
 from sms_cancel.outcome import Cancellation, Outcome
 from sms_cancel.smspartner import Answer
 
@@ -15,6 +18,7 @@ CALL_DEADLINE_S = 6.0
 MAX_ATTEMPTS = 3
 PAUSE_S = 0.2  # before the second attempt 0.2 to 0.4 s, before the third 0.4 to 0.8 s
 ALERT_S = 3
+CONNECT_S = 3  # Lambda gives the start of an environment ten seconds
 
 ALERTING = (Outcome.API_KEY_REJECTED, Outcome.CREDITS_EXHAUSTED, Outcome.ACCOUNT_BLOCKED)
 _ASK_AGAIN = (Outcome.TIMED_OUT, Outcome.UNAVAILABLE)
@@ -27,6 +31,21 @@ def check_configuration() -> None:
     required("API_KEY_SECRET_ARN")
     required("ALERT_TOPIC_ARN")
     smspartner.endpoint()
+
+
+def prepare() -> None:
+    """Fetch the key and connect to the provider before the first cancel asks for it.
+
+    To be called while Lambda starts the environment: the CPU is not throttled then. What fails
+    here, the first cancel does again and writes down.
+    """
+    with suppress(ConfigurationError):
+        check_configuration()
+        connecting = Thread(target=smspartner.connect, args=(CONNECT_S,), daemon=True)
+        connecting.start()
+        _api_key.current()
+        connecting.join()
+    gc.freeze()  # what is there now stays: the collector need not look at it again
 
 
 def is_message_id(value: object) -> bool:

@@ -6,16 +6,52 @@ alive for ever. Here a timer shuts the socket down, which ends every read, write
 
 import os
 import socket
+import ssl
 import threading
+import time
 from contextlib import suppress
+from heapq import heappop, heappush
 from types import TracebackType
 from typing import Any, Self
 
+from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 _thread = threading.local()
+
+
+class _Watchdog:
+    """Expires deadlines from one thread: a thread for each call would cost a fifth of its CPU."""
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[float, int, Deadline]] = []  # a heap, the next to end first
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def add(self, deadline: "Deadline", seconds: float) -> None:
+        with self._changed:
+            entry = (time.monotonic() + seconds, id(deadline), deadline)
+            heappush(self._pending, entry)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
+            elif self._pending[0] is entry:
+                self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                left_s = self._pending[0][0] - time.monotonic() if self._pending else None
+                if left_s is None or left_s > 0:
+                    self._changed.wait(left_s)
+                    continue
+                _, _, deadline = heappop(self._pending)
+            deadline.expire()
+
+
+_watchdog = _Watchdog()
 
 
 class Deadline:
@@ -28,14 +64,14 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self.expired = False
         self.connected = False
+        self._seconds = seconds
+        self._ended = False
         self._socket: socket.socket | None = None
         self._lock = threading.Lock()
-        self._timer = threading.Timer(seconds, self._expire)
-        self._timer.daemon = True
 
     def __enter__(self) -> Self:
         _thread.deadline = self
-        self._timer.start()
+        _watchdog.add(self, self._seconds)
         return self
 
     def __exit__(
@@ -44,10 +80,17 @@ class Deadline:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._timer.cancel()
         with self._lock:
+            self._ended = True
             self._drop()
         _thread.deadline = None
+
+    def expire(self) -> None:
+        """End the call: shut its socket down, now or as soon as it has one."""
+        with self._lock:
+            if not self._ended:
+                self.expired = True
+                self._shut_down()
 
     def watch(self, sock: socket.socket) -> None:
         """Take charge of the socket that the call runs on."""
@@ -58,11 +101,6 @@ class Deadline:
             self._socket = socket.socket(fileno=os.dup(sock.fileno()))
             if self.expired:
                 self._shut_down()
-
-    def _expire(self) -> None:
-        with self._lock:
-            self.expired = True
-            self._shut_down()
 
     def _shut_down(self) -> None:
         if self._socket is not None:
@@ -93,14 +131,35 @@ class _WatchedConnection(HTTPConnection):
 
 
 class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
-    pass
+    sock: ssl.SSLSocket | None
+
+    @property
+    def is_connected(self) -> bool:
+        # What waits to be read on a new connection may be its session tickets: not its end, as
+        # urllib3 thinks.
+        if self.sock is None:
+            return False
+        self.sock.settimeout(0)
+        try:
+            self.sock.recv(1)
+        except OSError as error:
+            return isinstance(error, ssl.SSLWantReadError)
+        finally:
+            self.sock.settimeout(self.timeout)
+        return False  # it ended, or a byte came that nobody asked for
 
 
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _WatchedConnection
 
+    def connect(self, timeout_s: float) -> None:
+        connection = self._get_conn()
+        connection.timeout = timeout_s
+        connection.connect()
+        self._put_conn(connection)
 
-class _TLSPool(HTTPSConnectionPool):
+
+class _TLSPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = _WatchedTLSConnection
 
 
@@ -110,3 +169,9 @@ class DeadlineAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+
+    def connect(self, request: PreparedRequest, verify: bool | str, timeout_s: float) -> None:
+        """Open the connection that a request will need, and keep it for the first that comes."""
+        pool: Any = self.get_connection_with_tls_context(request, verify)
+        self.cert_verify(pool, str(request.url), verify, None)
+        pool.connect(timeout_s)

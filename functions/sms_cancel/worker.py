@@ -2,21 +2,13 @@
 
 import json
 import math
+import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from aws_lambda_powertools.utilities.batch import (
-    BatchProcessor,
-    EventType,
-    FailureResponse,
-    SuccessResponse,
-    process_partial_response,
-)
-from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
-from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sms_cancel import aws, cancellation, telemetry
@@ -34,65 +26,66 @@ DEAD_LETTER_NOW = (
 )
 RETRY_SLOWLY = (Outcome.API_KEY_REJECTED, Outcome.CREDITS_EXHAUSTED, Outcome.ACCOUNT_BLOCKED)
 
-
-class Unsettled(Exception):
-    """The item stays on the queue and is tried again."""
-
-
-class ConcurrentBatchProcessor(BatchProcessor):
-    """Powertools' batch processor with all items under way at once: a slow one delays no other."""
-
-    def process(self) -> list[SuccessResponse | FailureResponse]:
-        with ThreadPoolExecutor(MAX_THREADS) as pool:
-            return list(pool.map(self._process_record, self.records))
+Record = dict[str, Any]  # one message of the event
 
 
 @telemetry.logger.inject_lambda_context(log_event=False, clear_state=True)
-def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
-    """Settle each message of the batch; return the ids of those that are to be tried again."""
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Settle each message of the batch; return the ids of those that are to be tried again.
+
+    ``{"batchItemFailures": [{"itemIdentifier": "<the message's id>"}]}``, as AWS documents it
+    for ReportBatchItemFailures.
+    """
     cancellation.check_configuration()
     required("QUEUE_URL")
     required("DEAD_LETTER_QUEUE_URL")
     _max_receive_count()
-    if not event.get("Records"):  # an empty answer would tell Lambda that all is done
+    records = event.get("Records")
+    if not records:  # an empty answer would tell Lambda that all is done
         raise ValueError("not an SQS event: it has no Records")
     budget_s = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
     settled: list[Cancellation] = []
     queue_ages_ms: list[int] = []
-    processor = ConcurrentBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
-    record_handler = partial(
+    handle = partial(
         _handle,
         ends_at=time.monotonic() + budget_s,
         settled=settled,
         queue_ages_ms=queue_ages_ms,
     )
-    response = process_partial_response(event, record_handler, processor)
+    # Threads of our own: Powertools' batch processor takes one item after the other.
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        leave_the_queue = list(pool.map(handle, records))
     cancellation.report(
         settled, door="queue", request_id=context.aws_request_id, queue_ages_ms=queue_ages_ms
     )
-    return response
+    return {
+        "batchItemFailures": [
+            {"itemIdentifier": record["messageId"]}
+            for record, leaves in zip(records, leave_the_queue, strict=True)
+            if not leaves
+        ]
+    }
 
 
 def _handle(
-    record: SQSRecord, ends_at: float, settled: list[Cancellation], queue_ages_ms: list[int]
-) -> None:
+    record: Record, ends_at: float, settled: list[Cancellation], queue_ages_ms: list[int]
+) -> bool:
+    """Settle one message; return True if it may leave the queue. Never raises."""
     if time.monotonic() >= ends_at:
-        raise Unsettled
+        return False
     try:
-        result = _cancel(record.body, ends_at)
-        age_ms = int(time.time() * 1000) - int(record.attributes.sent_timestamp)
+        result = _cancel(record["body"], ends_at)
+        age_ms = int(time.time() * 1000) - int(record["attributes"]["SentTimestamp"])
         telemetry.log_settled(
             result, door="queue", receive_count=_receive_count(record), queue_age_ms=age_ms
         )
         settled.append(result)
         queue_ages_ms.append(age_ms)
-        leaves_the_queue = _dispose(record, result)
+        return _dispose(record, result)
     except Exception as error:  # noqa: BLE001  one item's trouble must stay its own
         telemetry.log_bug(error)
         _delay(record, Outcome.UNREADABLE)  # without it, it would sleep for three minutes
-        leaves_the_queue = False
-    if not leaves_the_queue:
-        raise Unsettled
+        return False
 
 
 def _cancel(body: str, ends_at: float) -> Cancellation:
@@ -113,7 +106,7 @@ def _message_id(body: str) -> str | None:
     return value if cancellation.is_message_id(value) else None
 
 
-def _dispose(record: SQSRecord, result: Cancellation) -> bool:
+def _dispose(record: Record, result: Cancellation) -> bool:
     """Return True if the message may leave the queue, False once it waits there for its retry."""
     if result.outcome.done:
         return True
@@ -124,19 +117,19 @@ def _dispose(record: SQSRecord, result: Cancellation) -> bool:
     return False
 
 
-def _dead_letter(record: SQSRecord, result: Cancellation) -> bool:
+def _dead_letter(record: Record, result: Cancellation) -> bool:
     """Put a copy that says why into the dead-letter queue; return False if that failed."""
     attributes = {
         "outcome": {"DataType": "String", "StringValue": result.outcome.value},
         "detail": {"DataType": "String", "StringValue": result.outcome.detail},
-        "originalMessageId": {"DataType": "String", "StringValue": record.message_id},
+        "originalMessageId": {"DataType": "String", "StringValue": record["messageId"]},
     }
     if result.code is not None:  # SQS refuses an empty value
         attributes["code"] = {"DataType": "Number", "StringValue": str(result.code)}
     try:
         copied = aws.client("sqs").send_message(
             QueueUrl=required("DEAD_LETTER_QUEUE_URL"),
-            MessageBody=record.body,
+            MessageBody=record["body"],
             MessageAttributes=attributes,
         )
         return bool(copied["MessageId"])
@@ -145,14 +138,14 @@ def _dead_letter(record: SQSRecord, result: Cancellation) -> bool:
         return False
 
 
-def _delay(record: SQSRecord, outcome: Outcome) -> None:
+def _delay(record: Record, outcome: Outcome) -> None:
     """Have SQS show the message again after 5, 10, 20 … 120 s; 30, 60, 120 s where it is slow."""
     first_s = 30 if outcome in RETRY_SLOWLY else 5
-    delay_s = min(120, first_s * 2 ** (_receive_count(record) - 1))
     try:
+        delay_s = min(120, first_s * 2 ** (_receive_count(record) - 1))
         aws.client("sqs").change_message_visibility(
             QueueUrl=required("QUEUE_URL"),
-            ReceiptHandle=record.receipt_handle,
+            ReceiptHandle=record["receiptHandle"],
             VisibilityTimeout=math.ceil(delay_s * random.uniform(0.8, 1)),
         )
     except Exception as error:  # noqa: BLE001  as above
@@ -160,8 +153,8 @@ def _delay(record: SQSRecord, outcome: Outcome) -> None:
         telemetry.logger.warning("visibility not set", extra={"reason": aws.reason(error)})
 
 
-def _receive_count(record: SQSRecord) -> int:
-    return int(record.attributes.approximate_receive_count)
+def _receive_count(record: Record) -> int:
+    return int(record["attributes"]["ApproximateReceiveCount"])
 
 
 def _max_receive_count() -> int:
@@ -170,3 +163,7 @@ def _max_receive_count() -> int:
     if not (value.isascii() and value.isdigit() and int(value) > 0):
         raise ConfigurationError("environment variable MAX_RECEIVE_COUNT must be a whole number")
     return int(value)
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    cancellation.prepare()

@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from infra.local.stack import ROOT
+from sms_cancel import aws
 
 SAM = ROOT / ".venv-sam" / "bin" / "sam"
 FUNCTIONS = ("ApiFunction", "WorkerFunction")
@@ -38,8 +40,60 @@ def built(tmp_path_factory):
 def test_each_function_is_built_with_its_dependencies(built, function):
     for name in ("sms_cancel/api.py", "requests", "aws_lambda_powertools", "boto3", "defusedxml"):
         assert (built / function / name).exists()
-    assert not (built / function / "requirements.txt").exists()
-    assert not (built / function / "Makefile").exists()
+    for name in ("requirements.txt", "Makefile", "prune.py", "rehash.py"):
+        assert not (built / function / name).exists()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_nothing_ships_that_is_not_used(built, function):
+    data = built / function / "botocore" / "data"
+    assert {path.name for path in data.iterdir() if path.is_dir()} == set(aws.SERVICES)
+    assert list((built / function).glob("*.dist-info")) == []
+    archive = shutil.make_archive(str(built.parent / function), "zip", built / function)
+    assert Path(archive).stat().st_size < 6_000_000
+
+
+@pytest.mark.parametrize("service", aws.SERVICES)
+def test_every_service_that_the_code_uses_can_be_called_with_the_data_that_ship(built, service):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from sms_cancel import aws; "
+        "print(aws.client(sys.argv[2]).meta.endpoint_url)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, built / "WorkerFunction", service],
+        env={"PATH": os.defpath, "AWS_DEFAULT_REGION": "eu-west-3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout.strip() == f"https://{service}.eu-west-3.amazonaws.com", ended.stderr
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="the build makes the folder with openssl")
+def test_the_root_certificates_are_in_a_folder_that_the_code_finds(built):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from sms_cancel import smspartner; "
+        "print(smspartner._VERIFY)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, built / "ApiFunction"],
+        env={"PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout.strip() == str(built / "ApiFunction" / "ca-certificates"), ended.stderr
+
+
+def test_a_service_that_botocore_does_not_have_fails_the_build(tmp_path):
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "functions", project / "functions")
+    shutil.copy(ROOT / "template.yaml", project)
+    code = project / "functions" / "sms_cancel" / "aws.py"
+    code.write_text(code.read_text().replace('"sqs")', '"sqz")'))
+    ended = sam_build(project, tmp_path / "build")
+    assert ended.returncode != 0
+    assert "botocore has no service sqz" in ended.stderr
 
 
 @pytest.mark.parametrize("handler", ["sms_cancel.api", "sms_cancel.worker"])

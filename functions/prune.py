@@ -1,0 +1,44 @@
+"""Takes out of a built function what it does not use; run by the Makefile, does not ship."""
+
+import ast
+import json
+import shutil
+import sys
+from pathlib import Path
+
+# Nothing reads the libraries' metadata; boto3's data are for its resources, which nobody uses.
+UNUSED = ("*.dist-info", "bin", "boto3/data", "boto3/examples", "certifi/tests")
+
+
+def services() -> tuple[str, ...]:
+    """Return the AWS services that the code uses, as ``sms_cancel/aws.py`` names them."""
+    for node in ast.parse(Path("sms_cancel", "aws.py").read_text()).body:
+        match node:
+            case ast.Assign([ast.Name("SERVICES")], value):
+                return tuple(ast.literal_eval(value))
+    sys.exit("sms_cancel/aws.py must name the AWS services that the code uses in SERVICES")
+
+
+def prune(folder: Path) -> None:
+    """Leave of botocore's data what our services need, a hundredth, and nothing that is unused."""
+    needed = services()
+    data = folder / "botocore" / "data"
+    if missing := [name for name in needed if not (data / name).is_dir()]:
+        sys.exit(f"botocore has no service {', '.join(missing)}: see SERVICES in sms_cancel/aws.py")
+    for service in data.iterdir():
+        if service.is_dir() and service.name not in needed:
+            shutil.rmtree(service)
+    endpoints = data / "endpoints.json"  # read whole for each client, 1.3 MB
+    document = json.loads(endpoints.read_text())
+    for partition in document["partitions"]:
+        partition["services"] = {
+            name: known for name, known in partition["services"].items() if name in needed
+        }
+    endpoints.write_text(json.dumps(document))
+    for pattern in UNUSED:
+        for unused in folder.glob(pattern):
+            shutil.rmtree(unused)
+
+
+if __name__ == "__main__":
+    prune(Path(sys.argv[1]))
