@@ -37,10 +37,19 @@ class Ended:
 class Environment:
     """A running execution environment: one invocation at a time, as in Lambda."""
 
-    def __init__(self, port: int, process: subprocess.Popen[bytes], api: "_RuntimeApi") -> None:
+    def __init__(
+        self, port: int, process: subprocess.Popen[bytes], api: "_RuntimeApi", started_at: float
+    ) -> None:
         self.port = port
         self.process = process
+        self.started_at = started_at  # of time.monotonic
         self._api = api
+
+    def wait_until_initialized(self, timeout_s: float = 30.0) -> None:
+        """Wait until the client asks for its first invocation; raise TimeoutError if it does not."""
+        if not self._api.asked.wait(timeout_s):
+            self.process.kill()
+            raise TimeoutError(f"the function did not initialize within {timeout_s} s")
 
     def invoke(self, event: Any, timeout_s: float = 30.0) -> Ended:
         """Run one invocation; raise TimeoutError where Lambda would end the environment."""
@@ -59,6 +68,7 @@ class _RuntimeApi(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.invocations: queue.Queue[tuple[Any, float] | None] = queue.Queue()
         self.ended: queue.Queue[Ended] = queue.Queue()
+        self.asked = threading.Event()
         self.taken_at = 0.0
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -74,6 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        self.server.asked.set()
         invocation = self.server.invocations.get()
         if invocation is None:
             self.close_connection = True
@@ -114,19 +125,24 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def environment(
-    handler: str, paths: list[Path], variables: dict[str, str], output: Path
+    handler: str,
+    paths: list[Path],
+    variables: dict[str, str],
+    output: Path,
+    python: str = sys.executable,
 ) -> Iterator[Environment]:
     """Start a handler (``"sms_cancel.api.handler"``) and end it with the block.
 
     ``paths``: where it is imported from, ``variables``: its environment, on top of what Lambda
-    sets; ``output``: the file that receives all that it writes.
+    sets; ``output``: the file that receives all that it writes; ``python``: has awslambdaric.
     """
     with _RuntimeApi() as api:
         threading.Thread(target=api.serve_forever, args=(0.02,), daemon=True).start()
         port = api.server_address[1]
         with output.open("ab") as file:
+            started_at = time.monotonic()
             process = subprocess.Popen(
-                [sys.executable, "-m", "awslambdaric", handler],
+                [python, "-m", "awslambdaric", handler],
                 env={
                     "PATH": os.environ["PATH"],
                     "PYTHONPATH": os.pathsep.join(map(str, paths)),
@@ -142,7 +158,7 @@ def environment(
                 stderr=subprocess.STDOUT,
             )
         try:
-            yield Environment(port, process, api)
+            yield Environment(port, process, api, started_at)
         finally:
             process.kill()
             process.wait()
