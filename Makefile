@@ -1,6 +1,7 @@
 # make run   the bundle on this machine: a demonstration, then for trying by hand (ONCE=1 ends it)
 # make test  everything that must hold: lint, types, template, build, tests
 # make faults  the reliability section of the README, each figure by its command; half an hour, Linux
+# make bench  the speed and cost sections of the README, and their pictures; a quarter of an hour, Linux as root
 # make deploy  the bundle into the AWS account whose credentials are set (ENVIRONMENT=production)
 # make lock  every requirements.txt from its requirements.in (UPGRADE=1: with newer versions below)
 # make sbom  what ships, as CycloneDX, in build/sms-cancel.cdx.json
@@ -46,6 +47,11 @@ faults: .venv/ready .venv-local/ready
 	.venv/bin/python -m tests.faults.mutation
 	.venv/bin/python -m tests.faults.soak
 
+bench: export PYTHONPATH := functions:tests:.
+bench: .venv/ready .venv-local/ready
+	.venv/bin/python $(PIP_INSTALL) tests/bench/requirements.txt
+	.venv/bin/python -m tests.bench
+
 # A section of samconfig.toml, and options on top of it: the release workflow has nobody to ask.
 ENVIRONMENT := default
 SAM_DEPLOY :=
@@ -61,16 +67,17 @@ deploy: .venv-sam/ready
 # What ships comes first: the others are held to its versions.
 lock: export UV_CUSTOM_COMPILE_COMMAND := make lock  \# uv pip compile --universal --python-version 3.11
 lock: .venv/ready
-	set -e; for chosen in $(wildcard functions/*.in *.in infra/*/*.in tests/*/*.in); do \
+	set -e; for chosen in $(wildcard functions/*.in *.in infra/*/*.in tests/*/*.in tests/*/*/*.in); do \
 	    .venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
 	        --generate-hashes --no-emit-index-url $(if $(UPGRADE),--upgrade) \
 	        --output-file "$${chosen%.in}.txt" "$$chosen"; \
 	    done
 
-# From what is built, in an environment that holds nothing else.
+# From what is installed for the build, in an environment that holds nothing else: what ships has no
+# metadata any more.
 sbom: .venv/ready
 	.venv/bin/python -m venv --clear --without-pip build/shipped
-	PYTHON=$(CURDIR)/.venv/bin/python $(MAKE) --silent -C functions build-ApiFunction \
+	PYTHON=$(CURDIR)/.venv/bin/python $(MAKE) --silent -C functions install \
 	    ARTIFACTS_DIR="$$(echo "$(CURDIR)"/build/shipped/lib/python*/site-packages)"
 	.venv/bin/python -W ignore -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \
 	    --output-file build/sms-cancel.cdx.json build/shipped/bin/python
@@ -98,4 +105,4 @@ sbom: .venv/ready
 clean:
 	rm -rf .aws-sam build .venv .venv-local .venv-sam .venv-system
 
-.PHONY: run test faults deploy lock sbom clean
+.PHONY: run test faults bench deploy lock sbom clean

@@ -6,7 +6,7 @@ import pytest
 
 from infra.local.stack import ROOT
 
-PLACES = ("requirements", "functions/requirements", "infra/*/requirements", "tests/*/requirements")
+PLACES = ("requirements", "functions/requirements", "infra/*/requirements", "tests/**/requirements")
 CHOSEN = [path for place in PLACES for path in ROOT.glob(f"{place}.in")]
 COMPUTED = [path for place in PLACES for path in ROOT.glob(f"{place}.txt")]
 SHIPPED = ROOT / "functions" / "requirements.txt"

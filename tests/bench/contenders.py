@@ -26,8 +26,10 @@ def build(folder: Path) -> None:
         )
     tutorial = folder / "tutorial"
     requirements = HERE / "tutorial" / "requirements.txt"
-    install = ("install", *QUIET, "--no-compile", "--target", tutorial, "-r", requirements)
-    subprocess.run([sys.executable, "-m", "pip", *map(str, install)], check=True)
+    install = ("install", *QUIET, "--no-compile", "--require-hashes", "--target", tutorial)
+    subprocess.run(
+        [sys.executable, "-m", "pip", *map(str, install), "-r", str(requirements)], check=True
+    )
     shutil.copytree(tutorial, folder / "bytecode")
     compiling = ("compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
     subprocess.run([sys.executable, "-m", *compiling, str(folder / "bytecode")], check=True)
