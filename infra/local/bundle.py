@@ -22,6 +22,7 @@ class Bundle:
         self.endpoint = endpoint
         self.outputs = outputs
         self.api_url = f"{endpoint}/_aws/execute-api/{outputs['ApiId']}/$default"
+        self._tls = stack.tls(endpoint)
         self.sqs = stack.client(endpoint, "sqs")
         self.sns = stack.client(endpoint, "sns")
         self.secretsmanager = stack.client(endpoint, "secretsmanager")
@@ -39,18 +40,17 @@ class Bundle:
         return self.call("DELETE", f"/messages/{message_id}", ROOT_USER | credentials)
 
     def call(
-        self, method: str, path: str, credentials: dict[str, str] | None
+        self, method: str, path: str, credentials: dict[str, str] | None, **headers: str
     ) -> tuple[int, dict[str, Any]]:
         """Call the API, unsigned without credentials; return status and answer."""
         url = self.api_url + path
-        headers = {}
         if credentials is not None:
             signed = AWSRequest(method, url)
             SigV4Auth(Credentials(**credentials), "execute-api", stack.REGION).add_auth(signed)
-            headers = dict(signed.headers)
+            headers |= dict(signed.headers)
         request = urllib.request.Request(url, method=method, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=30, context=self._tls) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as refusal:
             with refusal:

@@ -123,6 +123,9 @@ def wait_for(happened: Callable[[], bool]) -> None:
 BY_HAND = """
 It stays up until Ctrl-C. Try it by hand, with curl 7.75 or newer:
 
+  # it speaks TLS only, as AWS does, with a certificate of its own
+  export CURL_CA_BUNDLE={ca_file}
+
   # cancel over HTTP
   curl -X DELETE --aws-sigv4 aws:amz:{region}:execute-api --user test:test \\
     '{api_url}/messages/300'
@@ -151,6 +154,7 @@ def stay_up(bundle: Bundle, provider: Provider | None, provider_url: str) -> Non
             provider.schedule(message_id, 24 * 3600)
     print(
         BY_HAND.format(
+            ca_file=stack.ca_file(bundle.endpoint),
             region=stack.REGION,
             api_url=bundle.api_url,
             queue_url=bundle.outputs["QueueUrl"],

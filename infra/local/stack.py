@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import trustme
 
 ROOT = Path(__file__).parents[2]
 REGION = "eu-west-3"
@@ -28,6 +30,8 @@ CREDENTIALS = {
     "aws_secret_access_key": "test",
 }  # ministack's root user
 READY_S = 60
+
+_ca_files: dict[str, Path] = {}  # by endpoint
 
 
 class LocalStackError(Exception):
@@ -39,6 +43,8 @@ def ministack(python: str = sys.executable) -> Iterator[str]:
     """Run ministack with the given Python and yield the URL of all its AWS services."""
     with tempfile.TemporaryDirectory(prefix="sms-cancel-") as folder:
         port = _free_port()
+        endpoint = f"https://127.0.0.1:{port}"
+        _ca_files[endpoint] = _issue_certificate(Path(folder))
         log = Path(folder, "ministack.log")
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -51,10 +57,33 @@ def ministack(python: str = sys.executable) -> Iterator[str]:
                 start_new_session=True,  # so that Ctrl-C is for us, and its workers end with it
             )
         try:
-            _wait_until_ready(process, port, log)
-            yield f"http://127.0.0.1:{port}"
+            _wait_until_ready(process, endpoint, log)
+            yield endpoint
         finally:
             _stop(process)
+
+
+def _issue_certificate(folder: Path) -> Path:
+    """Give ministack a certificate of its own; return the file of the authority behind it."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    for name, pem in (
+        ("ca.pem", authority.cert_pem),
+        ("certificate.pem", certificate.cert_chain_pems[0]),
+        ("key.pem", certificate.private_key_pem),
+    ):
+        pem.write_to_path(folder / name)
+    return folder / "ca.pem"
+
+
+def ca_file(endpoint: str) -> str:
+    """Return the file with the certificate authority of a local stack, for its clients."""
+    return str(_ca_files[endpoint])
+
+
+def tls(endpoint: str) -> ssl.SSLContext:
+    """Return what urllib needs to trust a local stack."""
+    return ssl.create_default_context(cafile=ca_file(endpoint))
 
 
 def _environment(port: int, folder: str) -> dict[str, str]:
@@ -66,6 +95,10 @@ def _environment(port: int, folder: str) -> dict[str, str]:
         "BIND_HOST": "127.0.0.1",  # its default is every interface
         "GATEWAY_PORT": str(port),
         "MINISTACK_REGION": REGION,
+        "USE_SSL": "1",  # as in AWS: the template's policies refuse plain http
+        "MINISTACK_SSL_CERT": f"{folder}/certificate.pem",
+        "MINISTACK_SSL_KEY": f"{folder}/key.pem",
+        "SSL_CERT_FILE": f"{folder}/ca.pem",
         "AUTH": "true",  # roles and users have the rights of their policies and no others
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
@@ -80,11 +113,12 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+    health, context = f"{endpoint}/_ministack/health", tls(endpoint)
     give_up_at = time.monotonic() + READY_S
     while time.monotonic() < give_up_at and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_ministack/health", timeout=1):
+            with urllib.request.urlopen(health, timeout=1, context=context):
                 return
         except OSError:
             time.sleep(0.05)
@@ -108,7 +142,12 @@ def client(endpoint: str, service: str, **options: Any) -> Any:
     """Return a boto3 client for a service of the local stack, as its root user."""
     credentials = CREDENTIALS | {key: options.pop(key) for key in CREDENTIALS if key in options}
     return boto3.client(
-        service, endpoint_url=endpoint, region_name=REGION, **credentials, **options
+        service,
+        endpoint_url=endpoint,
+        region_name=REGION,
+        verify=ca_file(endpoint),
+        **credentials,
+        **options,
     )
 
 
@@ -127,28 +166,30 @@ def build(artifacts: Path) -> None:
         raise LocalStackError(f"the function could not be built:\n{made.stdout}{made.stderr}")
 
 
-def deploy(endpoint: str, artifacts: Path, **parameters: str) -> dict[str, str]:
+def deploy(
+    endpoint: str, artifacts: Path, stack_name: str = "sms-cancel", **parameters: str
+) -> dict[str, str]:
     """Deploy template.yaml with the built function; return the stack's outputs.
 
     As in ``sam package``, only the place of the code in the template changes.
     """
     s3 = client(endpoint, "s3")
-    s3.create_bucket(Bucket="artifacts", CreateBucketConfiguration={"LocationConstraint": REGION})
-    s3.put_object(Bucket="artifacts", Key="function.zip", Body=_zip(artifacts))
+    s3.create_bucket(Bucket=stack_name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_object(Bucket=stack_name, Key="function.zip", Body=_zip(artifacts))
     template = ROOT.joinpath("template.yaml").read_text()
-    local, packaged = "CodeUri: functions/\n", "CodeUri: s3://artifacts/function.zip\n"
+    local, packaged = "CodeUri: functions/\n", f"CodeUri: s3://{stack_name}/function.zip\n"
     if template.count(local) != 1:
         raise LocalStackError(f"template.yaml must hold {local.strip()!r} exactly once")
     cloudformation = client(endpoint, "cloudformation")
     cloudformation.create_stack(
-        StackName="sms-cancel",
+        StackName=stack_name,
         TemplateBody=template.replace(local, packaged),
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         Parameters=[
             {"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()
         ],
     )
-    outputs = _outputs(cloudformation)
+    outputs = _outputs(cloudformation, stack_name)
     _repair_concurrency(client(endpoint, "lambda"))
     return outputs
 
@@ -171,16 +212,16 @@ def _zip(folder: Path) -> bytes:
         return file.read()
 
 
-def _outputs(cloudformation: Any) -> dict[str, str]:
+def _outputs(cloudformation: Any, stack_name: str) -> dict[str, str]:
     give_up_at = time.monotonic() + READY_S
     while time.monotonic() < give_up_at:
-        [stack] = cloudformation.describe_stacks(StackName="sms-cancel")["Stacks"]
+        [stack] = cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
         if stack["StackStatus"] == "CREATE_COMPLETE":
             return {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
         if stack["StackStatus"] != "CREATE_IN_PROGRESS":
             break
         time.sleep(0.05)
-    events = cloudformation.describe_stack_events(StackName="sms-cancel")["StackEvents"]
+    events = cloudformation.describe_stack_events(StackName=stack_name)["StackEvents"]
     reasons = [
         f"{event['LogicalResourceId']}: {event['ResourceStatusReason']}"
         for event in reversed(events)

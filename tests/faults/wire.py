@@ -105,6 +105,7 @@ class Cloud:
         secret = self._secrets.create_secret(Name="key", SecretString=KEY)
         self.common = {
             "AWS_ENDPOINT_URL": endpoint,
+            "AWS_CA_BUNDLE": stack.ca_file(endpoint),
             "AWS_DEFAULT_REGION": stack.REGION,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
