@@ -22,16 +22,21 @@ SYSTEM_PYTHON := $(shell python3 -c 'import sys; sys.exit(sys.version_info < (3,
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --requirement
 PYTEST := -m pytest --numprocesses 2 --dist loadfile
 
+# Its exit code alone would also be 0 if it had judged nothing.
+CHECKOV := .venv-checkov/bin/checkov --framework cloudformation --skip-download --quiet --compact
+
 run: .venv-local/ready
 	@exec .venv-local/bin/python -m infra.local.run
 
-test: .venv/ready .venv-local/ready .venv-sam/ready $(if $(SYSTEM_PYTHON),.venv-system/ready)
+test: .venv/ready .venv-local/ready .venv-sam/ready .venv-checkov/ready $(if $(SYSTEM_PYTHON),.venv-system/ready)
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/zizmor --offline --quiet .github
 	.venv-sam/bin/cfn-lint template.yaml infra/pipeline.yaml
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
+	@found="$$($(CHECKOV) --file template.yaml)"; echo "$$found"; \
+	echo "$$found" | grep -q "Passed checks: [1-9].* Failed checks: 0,"
 	.venv/bin/python $(PYTEST) --cov
 ifneq ($(SYSTEM_PYTHON),)
 	@echo "The fast tests again, with the Python that is simply there:"
@@ -102,7 +107,12 @@ sbom: .venv/ready
 	.venv-sam/bin/python $(PIP_INSTALL) infra/sam/requirements.txt
 	touch $@
 
+.venv-checkov/ready: infra/checkov/requirements.txt
+	$(PYTHON) -m venv --clear .venv-checkov
+	.venv-checkov/bin/python $(PIP_INSTALL) infra/checkov/requirements.txt
+	touch $@
+
 clean:
-	rm -rf .aws-sam build .venv .venv-local .venv-sam .venv-system
+	rm -rf .aws-sam build .venv .venv-checkov .venv-local .venv-sam .venv-system
 
 .PHONY: run test faults bench deploy lock sbom clean
