@@ -236,6 +236,20 @@ def test_alerts_are_one_for_each_outcome_of_an_invocation(provider, cloud):
     assert alerts["credits_exhausted"]["messageIds"] == ["302"]
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "told"), [("ip_refused", 96, True), ("blocked", 30, False)]
+)
+def test_only_the_alert_of_a_refused_address_tells_how_to_have_a_fixed_one(
+    status, code, told, provider, cloud
+):
+    provider.configure(status=status)
+    cancellation.report([cancel()], door="http", request_id="1")
+    [alert] = cloud.alerts()
+    assert (alert["message"]["outcome"], alert["message"]["code"]) == ("account_blocked", code)
+    for needed in ("SubnetIds", "SecurityGroupIds", "NAT gateway", "authorise"):
+        assert (needed in alert["message"]["action"]) == told
+
+
 def test_the_metrics_are_a_blob_for_each_outcome_and_one_for_the_rest(provider, written):
     provider.schedule(301, 3600)
     provider.plan(status(503, message_id=301))

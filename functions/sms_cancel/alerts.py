@@ -15,7 +15,12 @@ ACTIONS = {
     Outcome.CREDITS_EXHAUSTED: "Top up the SMS Partner account; waiting cancels go on by "
     "themselves within two minutes.",
     Outcome.ACCOUNT_BLOCKED: "Look up the code with SMS Partner (20 deactivated, 30 blocked, "
-    "40 API access denied, 96 address not authorised) and have the account released.",
+    "40 API access denied) and have the account released.",
+}
+CODE_ACTIONS: dict[int | None, str] = {
+    96: "The SMS Partner account accepts only known addresses, and the functions call from another: "
+    "deploy with SubnetIds and SecurityGroupIds, so that they call from the fixed address of a NAT "
+    "gateway, and have SMS Partner authorise that.",
 }
 
 
@@ -32,7 +37,7 @@ def publish(cancellations: Sequence[Cancellation], *, door: str, request_id: str
         "count": len(cancellations),
         "messageIds": [each.message_id for each in cancellations],
         "detail": outcome.detail,
-        "action": ACTIONS[outcome],
+        "action": CODE_ACTIONS.get(code, ACTIONS[outcome]),
         "service": "sms-cancel",
         "door": door,
         "requestId": request_id,
