@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from botocore.exceptions import ClientError
 
 from conftest import leaks
 from infra.local import stack
@@ -51,18 +52,23 @@ def test_an_unsigned_call_is_refused(bundle, provider):
     assert provider.state(300) == "scheduled"
 
 
-@pytest.fixture
-def caller(bundle):
-    """A user that may cancel by the HTTP door, and nothing else."""
+def new_user(bundle, action, resource):
+    """Return the key of a new user that may do this, and nothing else."""
     iam = stack.client(bundle.endpoint, "iam")
-    name = f"caller-{time.monotonic_ns()}"
+    name = f"user-{time.monotonic_ns()}"
     iam.create_user(UserName=name)
-    invoke = f"arn:aws:execute-api:*:*:{bundle.outputs['ApiId']}/$default/DELETE/messages/*"
-    statement = {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": invoke}
+    statement = {"Effect": "Allow", "Action": action, "Resource": resource}
     document = {"Version": "2012-10-17", "Statement": [statement]}
-    iam.put_user_policy(UserName=name, PolicyName="cancel", PolicyDocument=json.dumps(document))
+    iam.put_user_policy(UserName=name, PolicyName="only", PolicyDocument=json.dumps(document))
     key = iam.create_access_key(UserName=name)["AccessKey"]
     return {"access_key": key["AccessKeyId"], "secret_key": key["SecretAccessKey"]}
+
+
+@pytest.fixture
+def caller(bundle):
+    """A user that may cancel by the HTTP door."""
+    invoke = f"arn:aws:execute-api:*:*:{bundle.outputs['ApiId']}/$default/DELETE/messages/*"
+    return new_user(bundle, "execute-api:Invoke", invoke)
 
 
 def test_a_caller_needs_no_more_than_the_right_to_invoke(bundle, provider, caller):
@@ -77,11 +83,7 @@ def test_a_wrongly_signed_call_is_refused(bundle, provider, caller):
 
 
 def test_a_caller_without_the_right_is_refused(bundle, provider, caller):
-    iam = stack.client(bundle.endpoint, "iam")
-    name = f"stranger-{time.monotonic_ns()}"
-    iam.create_user(UserName=name)
-    key = iam.create_access_key(UserName=name)["AccessKey"]
-    stranger = {"access_key": key["AccessKeyId"], "secret_key": key["SecretAccessKey"]}
+    stranger = new_user(bundle, "execute-api:Invoke", "arn:aws:execute-api:*:*:another/*")
     assert bundle.delete(300, **stranger)[0] == 403
     assert provider.calls.total() == 0
 
@@ -89,6 +91,32 @@ def test_a_caller_without_the_right_is_refused(bundle, provider, caller):
 @pytest.mark.parametrize("path", ["/", "/messages", "/messages/300/x"])
 def test_another_path_is_not_found(bundle, provider, path):
     assert bundle.call("DELETE", path, {"access_key": "test", "secret_key": "test"})[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "arguments"),
+    [
+        ("sqs", "send_message", {"QueueUrl": "QueueUrl", "MessageBody": "{}"}),
+        ("sqs", "receive_message", {"QueueUrl": "DeadLetterQueueUrl"}),
+        ("sns", "publish", {"TopicArn": "AlertTopicArn", "Message": "{}"}),
+    ],
+)
+def test_what_came_by_plain_http_is_refused(bundle, service, operation, arguments):
+    key = new_user(bundle, f"{service}:*", "*")
+    client = stack.client(
+        bundle.endpoint,
+        service,
+        aws_access_key_id=key["access_key"],
+        aws_secret_access_key=key["secret_key"],
+    )
+    arguments = {name: bundle.outputs.get(value, value) for name, value in arguments.items()}
+    assert getattr(client, operation)(**arguments)
+    # As a proxy in front of the local stack would say that it took the request without TLS.
+    client.meta.events.register(
+        "before-sign", lambda request, **_: request.headers.add_header("X-Forwarded-Proto", "http")
+    )
+    with pytest.raises(ClientError, match=r"AccessDenied|AuthorizationError"):
+        getattr(client, operation)(**arguments)
 
 
 def test_a_message_on_the_queue_cancels(bundle, provider):
@@ -166,7 +194,7 @@ def test_each_cancel_is_one_line_in_the_log(bundle, provider):
 def test_a_cancel_logs_no_more_than_the_readme_says_it_costs(bundle, provider, door, most_bytes):
     client = stack.client(bundle.endpoint, "logs")
     groups = [group["logGroupName"] for group in client.describe_log_groups()["logGroups"]]
-    [group] = [name for name in groups if door in name]
+    [group] = [name for name in groups if f"sms-cancel-{door}" in name]
     since_ms = int(time.time() * 1000)
     ids = range(5000, 5010)
     for message_id in ids:

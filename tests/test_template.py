@@ -1,0 +1,259 @@
+"""What no linter sees in template.yaml, judged on what SAM makes of it."""
+
+import json
+
+import boto3
+import pytest
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+from infra.local.stack import ROOT
+from sms_cancel import api, cancellation, worker
+
+
+def transform(text: str) -> dict:
+    template = yaml_parse(text)
+    template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+    session = boto3.Session(region_name="eu-west-3")
+    return Translator({}, Parser(), boto_session=session).translate(template, {})
+
+
+TEMPLATE = transform(ROOT.joinpath("template.yaml").read_text())
+FUNCTIONS = ("ApiFunction", "WorkerFunction")
+MONITORING = ROOT / "infra" / "monitoring.yaml"
+KEY = {"Fn::GetAtt": ["EncryptionKey", "Arn"]}
+ROOT_USER = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
+OWN_ACCOUNT = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+
+
+def resources(*kinds: str) -> dict[str, dict]:
+    """Return the properties of all resources of these types, by logical id."""
+    found = {
+        name: resource["Properties"]
+        for name, resource in TEMPLATE["Resources"].items()
+        if resource["Type"] in {f"AWS::{kind}" for kind in kinds}
+    }
+    assert found
+    return found
+
+
+def choices(value) -> list:
+    """Return all that a value can be, whatever the conditions; lists are flattened."""
+    if isinstance(value, list):
+        return [choice for each in value for choice in choices(each)]
+    if isinstance(value, dict) and "Fn::If" in value:
+        return choices(value["Fn::If"][1:])
+    return [] if value == {"Ref": "AWS::NoValue"} else [value]
+
+
+def test_every_route_has_an_authorizer():
+    assert not any("Serverless" in each["Type"] for each in TEMPLATE["Resources"].values())
+    assert not any("Lambda::Url" in each["Type"] for each in TEMPLATE["Resources"].values())
+    for route in resources("ApiGatewayV2::Route").values():
+        assert route["AuthorizationType"] == {"Fn::If": ["UseJwt", "JWT", "AWS_IAM"]}
+        assert route["AuthorizerId"]["Fn::If"][:2] == ["UseJwt", {"Ref": "JwtAuthorizer"}]
+
+
+def test_the_worker_tells_which_messages_failed():
+    for mapping in resources("Lambda::EventSourceMapping").values():
+        assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["BatchSize"] == worker.MAX_THREADS
+
+
+def test_a_message_stays_invisible_for_six_times_the_worker():
+    timeout_s = resources("Lambda::Function")["WorkerFunction"]["Timeout"]
+    assert resources("SQS::Queue")["Queue"]["VisibilityTimeout"] >= 6 * timeout_s
+
+
+@pytest.mark.parametrize(
+    ("function", "reserve_s"),
+    [("ApiFunction", api.RESERVE_S), ("WorkerFunction", worker.RESERVE_S)],
+)
+def test_no_time_limit_cuts_off_the_one_within(function, reserve_s):
+    [integration] = resources("ApiGatewayV2::Integration").values()
+    timeout_s = resources("Lambda::Function")[function]["Timeout"]
+    if function == "ApiFunction":
+        assert integration["TimeoutInMillis"] == 30_000 > timeout_s * 1000
+    budget_s = timeout_s - reserve_s
+    assert timeout_s > budget_s >= cancellation.MAX_ATTEMPTS * cancellation.CALL_DEADLINE_S
+
+
+def alarms() -> list:
+    found = dict(TEMPLATE["Resources"])
+    if MONITORING.exists():
+        found |= yaml_parse(MONITORING.read_text())["Resources"]
+    return [
+        pytest.param(resource["Properties"], id=name)
+        for name, resource in found.items()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    ]
+
+
+@pytest.mark.parametrize("alarm", alarms())
+def test_every_alarm_tells_when_it_begins_and_when_it_ends(alarm):
+    assert choices(alarm["AlarmActions"])
+    assert alarm["AlarmActions"] == alarm["OKActions"]
+    assert alarm.get("ActionsEnabled", True) is True
+
+
+def statements(effect: str) -> list[dict]:
+    """Return all statements of what the roles may do, or may not."""
+    documents = [policy["PolicyDocument"] for policy in resources("IAM::ManagedPolicy").values()]
+    for role in resources("IAM::Role").values():
+        documents += [policy["PolicyDocument"] for policy in role["Policies"]]
+    found = [each for document in documents for each in choices(document["Statement"])]
+    return [each for each in found if each["Effect"] == effect]
+
+
+NO_RESOURCES = {  # actions for which AWS knows no resource types
+    "xray:PutTraceSegments",
+    "xray:PutTelemetryRecords",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+}
+ANY_OF_A_TYPE = {  # Lambda's own, on network interfaces whose ids nobody knows beforehand
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:UnassignPrivateIpAddresses",
+}
+
+
+def test_every_action_is_on_an_exact_resource():
+    wide = {"*": set(), "of a type": set()}
+    for statement in statements("Allow"):
+        actions = set(choices(statement["Action"]))
+        assert not any("*" in action for action in actions)
+        for resource in choices(statement["Resource"]):
+            if resource == "*":
+                wide["*"] |= actions
+            elif "*" in json.dumps(resource):
+                wide["of a type"] |= actions
+    assert wide == {"*": NO_RESOURCES, "of a type": ANY_OF_A_TYPE}
+
+
+def test_the_code_itself_may_touch_no_network_interface():
+    [denied] = statements("Deny")
+    assert (denied["Action"], denied["Resource"]) == ("ec2:*", "*")
+    assert denied["Condition"] == {"Null": {"lambda:SourceFunctionArn": False}}
+
+
+def test_roles_carry_only_policies_of_this_template():
+    own = resources("IAM::ManagedPolicy")
+    for role in resources("IAM::Role").values():
+        assert {each["Ref"] for each in choices(role["ManagedPolicyArns"])} <= own.keys()
+    used = {
+        function["Role"]["Fn::GetAtt"][0] for function in resources("Lambda::Function").values()
+    }
+    assert used <= resources("IAM::Role").keys()
+
+
+def test_what_holds_data_is_under_the_key_of_the_stack():
+    held = resources("SQS::Queue", "SNS::Topic", "SecretsManager::Secret", "Logs::LogGroup")
+    assert {name for name, each in held.items() if "Queue" in name} == {"Queue", "DeadLetterQueue"}
+    for properties in held.values():
+        assert properties.get("KmsMasterKeyId", properties.get("KmsKeyId")) == KEY
+    assert resources("KMS::Key")["EncryptionKey"]["EnableKeyRotation"] is True
+
+
+def test_the_functions_may_use_that_key_and_the_one_of_a_given_secret():
+    uses = {
+        (action, json.dumps(resource))
+        for statement in statements("Allow")
+        for action in choices(statement["Action"])
+        for resource in choices(statement["Resource"])
+        if action.startswith("kms:")
+    }
+    assert uses == {
+        ("kms:Decrypt", json.dumps(KEY)),
+        ("kms:GenerateDataKey", json.dumps(KEY)),
+        ("kms:Decrypt", '{"Ref": "ApiKeySecretKmsKeyArn"}'),
+    }
+
+
+@pytest.mark.parametrize("name", ["Queue", "DeadLetterQueue", "AlertTopic"])
+def test_plain_http_is_refused_whatever_the_parameters(name):
+    policy = TEMPLATE["Resources"][f"{name}Policy"]
+    assert "Condition" not in policy
+    [target] = policy["Properties"].get("Queues") or policy["Properties"]["Topics"]
+    assert target == {"Ref": name}
+    [denied] = [
+        each
+        for each in policy["Properties"]["PolicyDocument"]["Statement"]
+        if each["Effect"] == "Deny"
+    ]
+    assert denied["Principal"] == "*"
+    assert denied["Action"] in ("sqs:*", ["sns:Publish", "sns:Subscribe"])
+    assert denied["Resource"] in ({"Ref": name}, {"Fn::GetAtt": [name, "Arn"]})
+    assert denied["Condition"] == {"Bool": {"aws:SecureTransport": False}}
+
+
+def test_alarms_of_this_account_may_publish_and_use_the_key():
+    topic = resources("SNS::TopicPolicy")["AlertTopicPolicy"]["PolicyDocument"]["Statement"]
+    key = resources("KMS::Key")["EncryptionKey"]["KeyPolicy"]["Statement"]
+    for document, actions in (
+        (topic, ["sns:Publish"]),
+        (key, ["kms:Decrypt", "kms:GenerateDataKey*"]),
+    ):
+        [allowed] = [each for each in document if each["Sid"] == "Alarms"]
+        assert allowed["Effect"] == "Allow"
+        assert allowed["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+        assert choices(allowed["Action"]) == actions
+        assert allowed["Condition"] == OWN_ACCOUNT
+        [owner] = [each for each in document if each["Sid"] == "Owner"]
+        assert (owner["Effect"], owner["Principal"]) == ("Allow", ROOT_USER)
+
+
+@pytest.mark.parametrize("name", ["Queue", "DeadLetterQueue", "ApiKeySecret", "EncryptionKey"])
+def test_messages_and_keys_outlive_the_stack_but_not_a_failed_creation(name):
+    assert TEMPLATE["Resources"][name]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert TEMPLATE["Resources"][name]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_two_stacks_fit_in_one_account():
+    named = {
+        "Lambda::Function": "FunctionName",
+        "SQS::Queue": "QueueName",
+        "SNS::Topic": "TopicName",
+        "SecretsManager::Secret": "Name",
+        "Logs::LogGroup": "LogGroupName",
+        "IAM::Role": "RoleName",
+        "IAM::ManagedPolicy": "ManagedPolicyName",
+    }
+    for kind, name in named.items():
+        assert not any(name in properties for properties in resources(kind).values())
+
+
+def test_the_worker_never_has_less_reserved_than_it_polls_for():
+    functions = resources("Lambda::Function")
+    [mapping] = resources("Lambda::EventSourceMapping").values()
+    polled = mapping["ScalingConfig"]["MaximumConcurrency"]
+    reserved = functions["WorkerFunction"]["ReservedConcurrentExecutions"]
+    assert reserved == {"Fn::If": ["ReserveConcurrency", polled, {"Ref": "AWS::NoValue"}]}
+    assert TEMPLATE["Parameters"]["ReservedConcurrency"]["Default"] == 0
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_both_functions_run_in_the_vpc_that_is_given(function):
+    condition, chosen, otherwise = resources("Lambda::Function")[function]["VpcConfig"]["Fn::If"]
+    assert (condition, otherwise) == ("UseVpc", {"Ref": "AWS::NoValue"})
+    assert chosen == {
+        "SubnetIds": {"Ref": "SubnetIds"},
+        "SecurityGroupIds": {"Ref": "SecurityGroupIds"},
+    }
+
+
+def test_the_access_log_holds_no_query_string_and_no_header():
+    [stage] = resources("ApiGatewayV2::Stage").values()
+    line = json.loads(stage["AccessLogSettings"]["Format"])
+    assert all(value.startswith("$context.") for value in line.values())
+    assert not [word for word in ("query", "header", "authorization") if word in str(line).lower()]
+    assert stage["DefaultRouteSettings"]["ThrottlingRateLimit"] > 0
+    assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] > 0
+
+
+@pytest.mark.parametrize("section", ["Parameters", "Outputs"])
+def test_everything_is_described(section):
+    assert TEMPLATE[section]
+    assert all(each["Description"].strip() for each in TEMPLATE[section].values())
