@@ -239,8 +239,7 @@ def test_both_functions_run_in_the_vpc_that_is_given(function):
     condition, chosen, otherwise = resources("Lambda::Function")[function]["VpcConfig"]["Fn::If"]
     assert (condition, otherwise) == ("UseVpc", {"Ref": "AWS::NoValue"})
     assert chosen == {
-        "SubnetIds": {"Ref": "SubnetIds"},
-        "SecurityGroupIds": {"Ref": "SecurityGroupIds"},
+        name: {"Fn::Split": [",", {"Ref": name}]} for name in ("SubnetIds", "SecurityGroupIds")
     }
 
 

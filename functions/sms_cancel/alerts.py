@@ -18,9 +18,9 @@ ACTIONS = {
     "40 API access denied) and have the account released.",
 }
 CODE_ACTIONS: dict[int | None, str] = {
-    96: "The SMS Partner account accepts only known addresses, and the functions call from another: "
-    "deploy with SubnetIds and SecurityGroupIds, so that they call from the fixed address of a NAT "
-    "gateway, and have SMS Partner authorise that.",
+    96: "The SMS Partner account accepts only known addresses, and this is none of them: deploy "
+    "with SubnetIds and SecurityGroupIds, so that the functions call from the fixed address of a "
+    "NAT gateway, and have SMS Partner authorise that.",
 }
 
 

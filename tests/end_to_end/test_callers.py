@@ -131,12 +131,17 @@ def test_in_a_vpc_both_roles_carry_its_policy_and_else_none(second):
         ({"SubnetIds": "subnet-1,subnet-2"}, "SubnetIds and SecurityGroupIds"),
         ({"SecurityGroupIds": "sg-1"}, "SubnetIds and SecurityGroupIds"),
         (
+            {"JwtIssuer": "http://issuer.invalid", "JwtAudience": "x"},
+            "must be empty or an https URL",
+        ),
+        ({"SubnetIds": "subnet-1, subnet-2"}, "without spaces"),
+        (
             {"ApiKeySecretKmsKeyArn": "arn:aws:kms:eu-west-3:000000000000:key/1"},
             "ApiKeySecretKmsKeyArn is the key of ApiKeySecretArn",
         ),
     ],
 )
-def test_half_a_setting_is_refused(bundle, parameters, message):
+def test_a_wrong_or_half_a_setting_is_refused(bundle, parameters, message):
     cloudformation = stack.client(bundle.endpoint, "cloudformation")
     template = stack.ROOT.joinpath("template.yaml").read_text()
     with pytest.raises(ClientError, match=message):
