@@ -66,7 +66,7 @@ def ministack(python: str = sys.executable) -> Iterator[str]:
 def _issue_certificate(folder: Path) -> Path:
     """Give ministack a certificate of its own; return the file of the authority behind it."""
     authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
+    certificate = authority.issue_cert("127.0.0.1", "localhost")  # ministack uses both names
     for name, pem in (
         ("ca.pem", authority.cert_pem),
         ("certificate.pem", certificate.cert_chain_pems[0]),

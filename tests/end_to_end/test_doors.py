@@ -193,8 +193,10 @@ def test_each_cancel_is_one_line_in_the_log(bundle, provider):
 )
 def test_a_cancel_logs_no_more_than_the_readme_says_it_costs(bundle, provider, door, most_bytes):
     client = stack.client(bundle.endpoint, "logs")
-    groups = [group["logGroupName"] for group in client.describe_log_groups()["logGroups"]]
-    [group] = [name for name in groups if f"sms-cancel-{door}" in name]
+    cloudformation = stack.client(bundle.endpoint, "cloudformation")
+    group = cloudformation.describe_stack_resource(StackName="sms-cancel", LogicalResourceId=door)[
+        "StackResourceDetail"
+    ]["PhysicalResourceId"]
     since_ms = int(time.time() * 1000)
     ids = range(5000, 5010)
     for message_id in ids:
