@@ -132,7 +132,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         except ProcessLookupError:
             break
         try:
-            process.wait(timeout=5)
+            process.wait(timeout=1)  # it would wait longer, for open TLS connections
         except subprocess.TimeoutExpired:
             continue
     process.wait()
