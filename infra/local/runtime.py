@@ -46,7 +46,7 @@ class Environment:
         self._api = api
 
     def wait_until_initialized(self, timeout_s: float = 30.0) -> None:
-        """Wait until the client asks for its first invocation; raise TimeoutError if it never does."""
+        """Wait until the client asks for an invocation; raise TimeoutError if it never does."""
         if not self._api.asked.wait(timeout_s):
             self.process.kill()
             raise TimeoutError(f"the function did not initialize within {timeout_s} s")
