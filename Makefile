@@ -33,7 +33,7 @@ test: .venv/ready .venv-local/ready .venv-sam/ready .venv-checkov/ready $(if $(S
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/zizmor --offline --quiet .github
-	.venv-sam/bin/cfn-lint template.yaml infra/pipeline.yaml
+	.venv-sam/bin/cfn-lint template.yaml infra/monitoring.yaml infra/pipeline.yaml
 	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
 	@found="$$($(CHECKOV) --file template.yaml)"; echo "$$found"; \
 	echo "$$found" | grep -q "Passed checks: [1-9].* Failed checks: 0,"

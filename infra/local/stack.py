@@ -169,21 +169,11 @@ def build(artifacts: Path) -> None:
 def deploy(
     endpoint: str, artifacts: Path, stack_name: str = "sms-cancel", **parameters: str
 ) -> dict[str, str]:
-    """Deploy template.yaml with the built function; return the stack's outputs.
-
-    As in ``sam package``, only the place of the code in the template changes.
-    """
-    s3 = client(endpoint, "s3")
-    s3.create_bucket(Bucket=stack_name, CreateBucketConfiguration={"LocationConstraint": REGION})
-    s3.put_object(Bucket=stack_name, Key="function.zip", Body=_zip(artifacts))
-    template = ROOT.joinpath("template.yaml").read_text()
-    local, packaged = "CodeUri: functions/\n", f"CodeUri: s3://{stack_name}/function.zip\n"
-    if template.count(local) != 1:
-        raise LocalStackError(f"template.yaml must hold {local.strip()!r} exactly once")
+    """Deploy template.yaml with the built function; return the stack's outputs."""
     cloudformation = client(endpoint, "cloudformation")
     cloudformation.create_stack(
         StackName=stack_name,
-        TemplateBody=template.replace(local, packaged),
+        TemplateBody=_package(endpoint, artifacts, stack_name),
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
         Parameters=[
             {"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()
@@ -192,6 +182,24 @@ def deploy(
     outputs = _outputs(cloudformation, stack_name)
     _repair_concurrency(client(endpoint, "lambda"))
     return outputs
+
+
+def _package(endpoint: str, artifacts: Path, bucket: str) -> str:
+    """Upload what template.yaml points to, and point it there, as ``sam package`` does."""
+    s3 = client(endpoint, "s3")
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_object(Bucket=bucket, Key="function.zip", Body=_zip(artifacts))
+    monitoring = ROOT.joinpath("infra", "monitoring.yaml").read_bytes()
+    s3.put_object(Bucket=bucket, Key="monitoring.yaml", Body=monitoring)
+    template = ROOT.joinpath("template.yaml").read_text()
+    for local, packaged in (
+        ("CodeUri: functions/\n", f"CodeUri: s3://{bucket}/function.zip\n"),
+        ("URL: infra/monitoring.yaml\n", f"URL: {endpoint}/{bucket}/monitoring.yaml\n"),
+    ):
+        if template.count(local) != 1:
+            raise LocalStackError(f"template.yaml must hold {local.strip()!r} exactly once")
+        template = template.replace(local, packaged)
+    return template
 
 
 def _repair_concurrency(functions: Any) -> None:

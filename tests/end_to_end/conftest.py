@@ -33,7 +33,9 @@ def _provider():
 def _bundle(artifacts, _provider):
     assert LOCAL_PYTHON.exists(), "the local stack is not installed: run make test"
     with stack.ministack(str(LOCAL_PYTHON)) as endpoint:
-        outputs = stack.deploy(endpoint, artifacts, SmsPartnerUrl=_provider[1])
+        outputs = stack.deploy(
+            endpoint, artifacts, SmsPartnerUrl=_provider[1], AlarmEmail="people@example.org"
+        )
         deployed = Bundle(endpoint, outputs)
         deployed.put_key(KEY)
         yield deployed

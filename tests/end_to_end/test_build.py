@@ -1,6 +1,7 @@
 """What ``sam build`` makes: the very thing that ships, with all that it needs."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -118,9 +119,15 @@ def test_what_is_compiled_is_compiled_for_lambda(built):
                for library in libraries)  # fmt: skip
 
 
+def test_the_nested_template_is_found_from_the_built_one(built):
+    [url] = re.findall(r"TemplateURL: (.+)", (built / "template.yaml").read_text())
+    assert "AWS::CloudWatch::Dashboard" in (built / url).read_text()
+
+
 def test_a_build_without_a_manifest_fails(tmp_path):
     project = tmp_path / "project"
-    shutil.copytree(ROOT / "functions", project / "functions")
+    for folder in ("functions", "infra"):
+        shutil.copytree(ROOT / folder, project / folder)
     shutil.copy(ROOT / "template.yaml", project)
     (project / "functions" / "requirements.txt").unlink()
     ended = sam_build(project, tmp_path / "build")
