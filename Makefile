@@ -1,5 +1,6 @@
 # make run   the bundle on this machine: a demonstration, then for trying by hand (ONCE=1 ends it)
 # make test  everything that must hold: lint, types, template, build, tests
+# make picture  the dashboard's picture in the README, anew from its definition
 # make faults  the reliability section of the README, each figure by its command; half an hour, Linux
 # make bench  the speed and cost sections of the README, and their pictures; a quarter of an hour, Linux as root
 # make deploy  the bundle into the AWS account whose credentials are set (ENVIRONMENT=production)
@@ -53,8 +54,7 @@ faults: .venv/ready .venv-local/ready
 	.venv/bin/python -m tests.faults.soak
 
 bench: export PYTHONPATH := functions:tests:.
-bench: .venv/ready .venv-local/ready
-	.venv/bin/python $(PIP_INSTALL) tests/bench/requirements.txt
+bench: .venv/ready .venv-local/ready .venv-picture/ready
 	.venv/bin/python -m tests.bench
 
 # A section of samconfig.toml, and options on top of it: the release workflow has nobody to ask.
@@ -87,6 +87,9 @@ sbom: .venv/ready
 	.venv/bin/python -W ignore -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \
 	    --output-file build/sms-cancel.cdx.json build/shipped/bin/python
 
+picture: .venv-picture/ready
+	.venv-picture/bin/python -m infra.dashboard.draw
+
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python $(PIP_INSTALL) requirements.txt
@@ -112,7 +115,12 @@ sbom: .venv/ready
 	.venv-checkov/bin/python $(PIP_INSTALL) infra/checkov/requirements.txt
 	touch $@
 
-clean:
-	rm -rf .aws-sam build .venv .venv-checkov .venv-local .venv-sam .venv-system
+.venv-picture/ready: infra/dashboard/requirements.txt
+	$(PYTHON) -m venv --clear .venv-picture
+	.venv-picture/bin/python $(PIP_INSTALL) infra/dashboard/requirements.txt
+	touch $@
 
-.PHONY: run test faults bench deploy lock sbom clean
+clean:
+	rm -rf .aws-sam build .venv .venv-checkov .venv-local .venv-picture .venv-sam .venv-system
+
+.PHONY: run test picture faults bench deploy lock sbom clean
