@@ -12,6 +12,7 @@ from infra import template
 from infra.dashboard import draw
 from infra.local.stack import ROOT
 from sms_cancel import api_key, cancellation, worker
+from sms_cancel.outcome import Outcome
 from test_outcomes import TABLE
 
 MAIN = template.load(ROOT / "template.yaml")
@@ -189,6 +190,19 @@ def test_each_metric_of_ours_is_one_that_the_functions_emit(
     assert len(ours) > 20
     metrics = emitted(provider, cloud, monkeypatch, written)
     assert [each for each in ours if each not in metrics] == []
+
+
+def test_the_query_for_cancels_that_failed_reads_fields_that_the_functions_write(
+    provider, provider_url, cloud, written
+):
+    [query] = [each["properties"]["query"] for each in WIDGETS if each["type"] == "log"]
+    [done] = re.findall(r'filter message = "cancel settled" and outcome not in (\[.+?\])', query)
+    assert set(json.loads(done)) == {str(each) for each in Outcome if each.done}
+    [fields] = re.findall(r"\| fields @timestamp, ([^|]+) \| sort @timestamp desc", query)
+    provider.schedule(300, -1)
+    worker.handler(cloud.queue_event('{"messageId": 300}'), Context())
+    [line] = written.logged("cancel settled")
+    assert set(fields.split(", ")) <= set(line)
 
 
 @pytest.mark.parametrize("name", resources(MAIN, "AWS::Logs::MetricFilter"))

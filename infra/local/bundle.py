@@ -59,11 +59,14 @@ class Bundle:
     def send(self, body: str) -> None:
         self.sqs.send_message(QueueUrl=self.outputs["QueueUrl"], MessageBody=body)
 
-    def subscribe_queue(self) -> str:
-        """Subscribe a new queue to the alert topic, as a machine would; return its URL."""
-        url: str = self.sqs.create_queue(QueueName="alert-reader")["QueueUrl"]
-        attributes = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
-        queue_arn = attributes["Attributes"]["QueueArn"]
+    def subscribe_queue(self, name: str = "alert-reader", **attributes: str) -> str:
+        """Subscribe a new queue to the alert topic, as a machine would; return its URL.
+
+        ``attributes``: the subscription's, as ``FilterPolicy``.
+        """
+        url: str = self.sqs.create_queue(QueueName=name)["QueueUrl"]
+        answer = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        queue_arn = answer["Attributes"]["QueueArn"]
         allow_the_topic = {
             "Effect": "Allow",
             "Principal": {"Service": "sns.amazonaws.com"},
@@ -77,7 +80,7 @@ class Bundle:
             TopicArn=self.outputs["AlertTopicArn"],
             Protocol="sqs",
             Endpoint=queue_arn,
-            Attributes={"RawMessageDelivery": "true"},
+            Attributes={"RawMessageDelivery": "true", **attributes},
         )
         return url
 

@@ -1,0 +1,140 @@
+"""Alarms, mail and dashboard of the deployed bundle.
+
+ministack evaluates an alarm when a metric is put, regardless of dimensions, and makes no metrics of
+logs or queues itself. So CloudWatch's part is played here: what the functions wrote to the log
+is put as the metrics it describes. That the dimensions match is held by the fast tests.
+"""
+
+import json
+import re
+import time
+
+import pytest
+
+from infra.local import stack
+
+from .conftest import PATIENCE_S, eventually
+
+
+@pytest.fixture
+def cloudwatch(bundle):
+    return stack.client(bundle.endpoint, "cloudwatch")
+
+
+def alarm(cloudwatch, name):
+    [found] = [
+        each
+        for each in cloudwatch.describe_alarms()["MetricAlarms"]
+        if each["AlarmName"].split("-")[-2] == name
+    ]
+    return found
+
+
+def mail_subscription(bundle):
+    topic = bundle.outputs["AlertTopicArn"]
+    subscriptions = bundle.sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    [mail] = [each for each in subscriptions if each["Protocol"] == "email"]
+    return mail
+
+
+@pytest.fixture
+def mailbox(bundle):
+    """A queue with the very filter of the mail subscription: what it gets, people get."""
+    arn = mail_subscription(bundle)["SubscriptionArn"]
+    attributes = bundle.sns.get_subscription_attributes(SubscriptionArn=arn)["Attributes"]
+    names = ("FilterPolicy", "FilterPolicyScope")
+    url = bundle.subscribe_queue("mailbox", **{name: attributes[name] for name in names})
+    bundle.sqs.purge_queue(QueueUrl=url)
+    return url
+
+
+def state_changes(bundle, mailbox, patience_s=PATIENCE_S):
+    received = bundle.receive(mailbox, patience_s)
+    if received is None:
+        return None
+    change = json.loads(received["body"])
+    return change["AlarmName"].split("-")[-2], change["OldStateValue"], change["NewStateValue"]
+
+
+def test_the_mail_goes_where_the_parameter_says(bundle):
+    assert mail_subscription(bundle)["Endpoint"] == "people@example.org"
+
+
+def test_people_hear_of_an_alarm_once_when_it_goes_on_and_once_when_it_goes_off(
+    bundle, cloudwatch, mailbox
+):
+    name = alarm(cloudwatch, "DeadLetters")["AlarmName"]
+    for state in ("OK", "ALARM", "OK"):
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="a test")
+    assert state_changes(bundle, mailbox) == ("DeadLetters", "OK", "ALARM")
+    assert state_changes(bundle, mailbox) == ("DeadLetters", "ALARM", "OK")
+    assert state_changes(bundle, mailbox, 2) is None
+
+
+def test_people_do_not_hear_of_a_single_failure_but_machines_do(bundle, provider, mailbox):
+    machine = bundle.subscribe_queue("machine")
+    provider.configure(api_key="another")
+    assert bundle.delete(300)[0] == 502
+    assert json.loads(bundle.receive(machine, PATIENCE_S)["body"])["outcome"] == "api_key_rejected"
+    assert bundle.receive(mailbox, 2) is None
+
+
+def put_as_cloudwatch_does(cloudwatch, logs, group, since_ms):
+    """Put the metrics of all blobs in CloudWatch's embedded metric format of a log group."""
+    events = logs.filter_log_events(logGroupName=group, startTime=since_ms)["events"]
+    lines = [each["message"] for each in events if '"_aws"' in each["message"]]
+    for blob in map(json.loads, lines):
+        [directive] = blob["_aws"]["CloudWatchMetrics"]
+        dimensions = [{"Name": name, "Value": blob[name]} for name in directive["Dimensions"][0]]
+        for metric in directive["Metrics"]:
+            datum = {"MetricName": metric["Name"], "Dimensions": dimensions, "Unit": metric["Unit"]}
+            values = blob[metric["Name"]]
+            datum["Values"] = values if isinstance(values, list) else [values]
+            cloudwatch.put_metric_data(Namespace=directive["Namespace"], MetricData=[datum])
+    return len(lines)
+
+
+def log_group(logs, door):
+    [group] = [
+        each["logGroupName"]
+        for each in logs.describe_log_groups()["logGroups"]
+        if door in each["logGroupName"]
+    ]
+    return group
+
+
+def test_a_dead_key_is_a_mail(bundle, provider, cloudwatch, mailbox):
+    logs = stack.client(bundle.endpoint, "logs")
+    since_ms = int(time.time() * 1000)
+    provider.configure(api_key="another")
+    bundle.delete(300)
+    group = log_group(logs, "ApiLogGroup")
+    assert eventually(lambda: put_as_cloudwatch_does(cloudwatch, logs, group, since_ms))
+    assert alarm(cloudwatch, "ApiKeyRejected")["StateValue"] == "ALARM"
+    names = [state_changes(bundle, mailbox) for _ in range(5)]  # all alarms on the same metric
+    assert ("ApiKeyRejected", "ALARM") in [(name, new) for name, _, new in names]
+
+
+def test_each_alarm_watches_what_was_deployed(bundle, cloudwatch):
+    functions = stack.client(bundle.endpoint, "lambda").list_functions()["Functions"]
+    queues = {
+        bundle.outputs[output].rsplit("/", 1)[1] for output in ("QueueUrl", "DeadLetterQueueUrl")
+    }
+    there = {each["FunctionName"] for each in functions} | queues | {bundle.outputs["ApiId"]}
+    watched = {
+        dimension["Value"]
+        for each in cloudwatch.describe_alarms()["MetricAlarms"]
+        for dimension in each["Dimensions"]
+        if dimension["Name"] not in {"service", "outcome"}
+    }
+    assert watched == there
+
+
+def test_the_dashboards_query_searches_the_logs_of_both_functions(bundle, cloudwatch):
+    """ministack runs no query over JSON fields: the fast tests hold the fields to the log lines."""
+    logs = stack.client(bundle.endpoint, "logs")
+    [name] = [each["DashboardName"] for each in cloudwatch.list_dashboards()["DashboardEntries"]]
+    body = json.loads(cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"])
+    [query] = [each["properties"]["query"] for each in body["widgets"] if each["type"] == "log"]
+    groups = [log_group(logs, door) for door in ("ApiLogGroup", "WorkerLogGroup")]
+    assert re.findall(r"SOURCE '([^']+)'", query) == groups
