@@ -106,6 +106,13 @@ def test_the_alarms_are_these():
     }
 
 
+def test_the_readme_names_each_alarm():
+    readme = (ROOT / "README.md").read_text()
+    [section] = re.findall(r"^## Watch and operate$(.+?)^## ", readme, re.MULTILINE | re.DOTALL)
+    first_cells = re.findall(r"^\|(.+?)\|", section, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(first_cells))) == set(ALARMS)
+
+
 @each_alarm
 def test_each_alarm_tells_somebody_when_it_goes_on_and_off(alarm):
     topic = {"Ref": "AlertTopic"}, {"Ref": "AlertTopicArn"}
