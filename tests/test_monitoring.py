@@ -1,4 +1,4 @@
-"""What watches the bundle: no alarm that can never go on, or that tells nobody what to do."""
+"""What watches the bundle: no alarm that can never be raised, or that tells nobody what to do."""
 
 import json
 import re
@@ -114,7 +114,7 @@ def test_the_readme_names_each_alarm():
 
 
 @each_alarm
-def test_each_alarm_tells_somebody_when_it_goes_on_and_off(alarm):
+def test_each_alarm_tells_somebody_when_it_is_raised_and_over(alarm):
     topic = {"Ref": "AlertTopic"}, {"Ref": "AlertTopicArn"}
     assert alarm["AlarmActions"] == alarm["OKActions"]
     assert [each in topic for each in alarm["AlarmActions"]] == [True]
@@ -131,7 +131,7 @@ def test_missing_data_is_no_alarm(alarm):
 
 
 @each_alarm
-def test_an_alarm_goes_on_by_one_bad_minute_or_five(alarm):
+def test_one_bad_minute_raises_an_alarm_or_five(alarm):
     assert alarm["Period"] * alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"]) <= (
         300 if alarm["MetricName"] == "5xx" else 60
     )

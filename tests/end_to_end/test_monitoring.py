@@ -60,7 +60,7 @@ def test_the_mail_goes_where_the_parameter_says(bundle):
     assert mail_subscription(bundle)["Endpoint"] == "people@example.org"
 
 
-def test_people_hear_of_an_alarm_once_when_it_goes_on_and_once_when_it_goes_off(
+def test_people_hear_of_an_alarm_once_when_it_is_raised_and_once_when_it_is_over(
     bundle, cloudwatch, mailbox
 ):
     name = alarm(cloudwatch, "DeadLetters")["AlarmName"]
