@@ -55,7 +55,7 @@ faults: .venv/ready .venv-local/ready
 
 bench: export PYTHONPATH := functions:tests:.
 bench: .venv/ready .venv-local/ready .venv-picture/ready
-	.venv/bin/python -m tests.bench
+	.venv/bin/python -m tests.bench; ended=$$?; .venv-picture/bin/python -m tests.bench.plot && exit $$ended
 
 # A section of samconfig.toml, and options on top of it: the release workflow has nobody to ask.
 ENVIRONMENT := default

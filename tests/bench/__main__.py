@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import trustme
 
-from tests.bench import contenders, events, measure
+from tests.bench import contenders, events, growth, measure
 from tests.bench.measure import Batch, Cold, Contender, Warm
 from tests.bench.throttle import MB_OF_A_CPU, PERIOD_US, Throttle, ThrottleError, throttle
 
@@ -161,6 +161,7 @@ def run(rounds: int, calls: int, largest: int) -> dict[str, Any]:
             results["cold, provider far"] = far.cold(
                 ("ours", "tutorial", "tutorial with bytecode", "floor")
             )
+    results["growth"] = growth.measure(LATENCY_MS)
     return {
         "machine": {
             "date": datetime.now(UTC).date().isoformat(),
@@ -267,6 +268,12 @@ def show(results: dict[str, Any]) -> None:
     for megabytes, row in results["memory"].items():
         times = "".join(f"{row[key]:>10.0f}" for key in ("cold_ms", "warm_ms", "ten_ms", "peak_mb"))
         print(f"{megabytes:<12}{times}{row['api_cost']:>22.2f}{row['queue_cost']:>8.2f}")
+    print(f"\n{'Messages':<12}{'seconds':>10}{'a second':>10}{'invocations':>13}{'cents':>10}")
+    for row in results["growth"]:
+        cents = 100 * (row["lambda"] + row["sqs"] + row["logs"])
+        rate = row["messages"] / row["seconds"]
+        print(f"{row['messages']:<12}{row['seconds']:>10.1f}{rate:>10.0f}", end="")
+        print(f"{row['invocations']:>13.0f}{cents:>10.4f}")
     print()
     for bar in bars(results):
         sign = ">=" if bar.at_least else "<="

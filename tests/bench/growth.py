@@ -1,0 +1,96 @@
+"""Time and money against the number of messages, through the deployed template's own queue."""
+
+import json
+import re
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from infra.local import stack
+from infra.local.bundle import Bundle
+from infra.local.provider import Provider
+from infra.local.provider_server import fault, serve
+
+LOCAL_PYTHON = stack.ROOT / ".venv-local" / "bin" / "python"
+API_KEY = "a-key-for-the-benchmark-only"
+COUNTS = (10, 100, 1000, 10_000)
+PATIENCE_S = 600
+REPORT = re.compile(r"REPORT .*Billed Duration: ([\d.]+) ms\s+Memory Size: (\d+) MB")
+# List prices of us-east-1, arm64, in dollars.
+GB_SECOND = 0.0000133334  # https://aws.amazon.com/lambda/pricing/
+INVOCATION = 0.20 / 1e6
+SQS_REQUEST = 0.40 / 1e6  # https://aws.amazon.com/sqs/pricing/
+LOG_BYTE = 0.50 / 1e9  # https://aws.amazon.com/cloudwatch/pricing/
+
+
+def measure(latency_ms: int) -> list[dict[str, float]]:
+    """Return for each count how long the queue took to drain, and what AWS would ask for it."""
+    with ExitStack() as exits:
+        artifacts = Path(exits.enter_context(tempfile.TemporaryDirectory()))
+        stack.build(artifacts)
+        provider = Provider(API_KEY)
+        url = exits.enter_context(serve(provider))
+        endpoint = exits.enter_context(stack.ministack(str(LOCAL_PYTHON)))
+        bundle = Bundle(endpoint, stack.deploy(endpoint, artifacts, SmsPartnerUrl=url))
+        bundle.put_key(API_KEY)
+        _drain(bundle, provider, 100, latency_ms)  # so that all environments are warm
+        return [_drain(bundle, provider, count, latency_ms) for count in COUNTS]
+
+
+def _drain(bundle: Bundle, provider: Provider, count: int, latency_ms: int) -> dict[str, float]:
+    provider.reset()
+    provider.plan(fault("delay", seconds=latency_ms / 1000, times=None))
+    functions = stack.client(bundle.endpoint, "lambda")
+    [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]
+    functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    ids = range(1000, 1000 + count)
+    for message_id in ids:
+        provider.schedule(message_id, 24 * 3600)
+    for start in range(0, count, 10):
+        entries = [
+            {"Id": str(each), "MessageBody": json.dumps({"messageId": each})}
+            for each in ids[start : start + 10]
+        ]
+        sent = bundle.sqs.send_message_batch(QueueUrl=bundle.outputs["QueueUrl"], Entries=entries)
+        if sent.get("Failed"):
+            raise RuntimeError(f"not sent: {sent['Failed'][0]['Code']}")
+    before = _usage(bundle)
+    begun_at = time.monotonic()
+    functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+    while not all(each.cancelled for each in provider.messages()):
+        if time.monotonic() > begun_at + PATIENCE_S:
+            raise RuntimeError(f"{count} messages were not settled within {PATIENCE_S} s")
+        time.sleep(0.02)
+    seconds = time.monotonic() - begun_at
+    time.sleep(1)  # for the last log lines
+    used = {name: value - before[name] for name, value in _usage(bundle).items()}
+    requests = count + 2 * used["invocations"]  # each message sent; each batch received, deleted
+    return {
+        "messages": count,
+        "seconds": seconds,
+        "invocations": used["invocations"],
+        "lambda": used["invocations"] * INVOCATION + used["gb_seconds"] * GB_SECOND,
+        "sqs": requests * SQS_REQUEST,
+        "logs": used["log_bytes"] * LOG_BYTE,
+    }
+
+
+def _usage(bundle: Bundle) -> dict[str, float]:
+    """Return what the worker has used up to now, by its log."""
+    usage = {"invocations": 0.0, "gb_seconds": 0.0, "log_bytes": 0.0}
+    logs: Any = stack.client(bundle.endpoint, "logs")
+    groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
+    for group in (each for each in groups if "Worker" in each):
+        for page in logs.get_paginator("filter_log_events").paginate(logGroupName=group):
+            for event in page["events"]:
+                usage["log_bytes"] += len(event["message"].encode())
+                if report := REPORT.search(event["message"]):
+                    usage["invocations"] += 1
+                    usage["gb_seconds"] += float(report[1]) / 1000 * int(report[2]) / 1024
+    return usage
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(100), indent=1))
