@@ -271,7 +271,8 @@ def test_each_parameter_of_a_function_makes_a_new_version(function):
     properties = dict(MAIN["Resources"][function]["Properties"])
     described = parameters_in(properties.pop("VersionDescription"))
     configuration = MAIN["Globals"]["Function"] | properties
-    for elsewhere in ("Events", "DeploymentPreference"):
+    # What is no part of a version.
+    for elsewhere in ("Events", "DeploymentPreference", "ReservedConcurrentExecutions"):
         configuration.pop(elsewhere, None)
     configuration["Environment"] = [
         MAIN["Globals"]["Function"]["Environment"],

@@ -1,5 +1,6 @@
 """The redrive script takes what is chosen, leaves the rest, and loses nothing wherever it ends."""
 
+import threading
 from collections import Counter
 
 import boto3
@@ -12,6 +13,21 @@ from infra import redrive
 
 class Killed(BaseException):
     pass
+
+
+class OneAtATime:
+    """A client of moto, whose queues are not safe to use from many threads."""
+
+    def __init__(self, client):
+        self._client = client
+        self._lock = threading.Lock()
+
+    def __getattr__(self, name):
+        def call(**arguments):
+            with self._lock:
+                return getattr(self._client, name)(**arguments)
+
+        return call
 
 
 def fill(cloud, **outcomes):
@@ -27,7 +43,7 @@ def fill(cloud, **outcomes):
 
 def run(cloud, *outcomes, sqs=None):
     return redrive.redrive(
-        sqs or cloud.sqs, cloud.dead_letter_queue_url, cloud.queue_url, set(outcomes)
+        OneAtATime(sqs or cloud.sqs), cloud.dead_letter_queue_url, cloud.queue_url, set(outcomes)
     )
 
 

@@ -15,18 +15,20 @@ from infra.local import stack
 
 from .conftest import PATIENCE_S, eventually
 
+STACK = "sms-cancel-"  # how each name of the bundle's stack begins; there may be another stack
+
 
 @pytest.fixture
 def cloudwatch(bundle):
     return stack.client(bundle.endpoint, "cloudwatch")
 
 
+def alarms(cloudwatch):
+    return cloudwatch.describe_alarms(AlarmNamePrefix=STACK)["MetricAlarms"]
+
+
 def alarm(cloudwatch, name):
-    [found] = [
-        each
-        for each in cloudwatch.describe_alarms()["MetricAlarms"]
-        if each["AlarmName"].split("-")[-2] == name
-    ]
+    [found] = [each for each in alarms(cloudwatch) if each["AlarmName"].split("-")[-2] == name]
     return found
 
 
@@ -94,13 +96,10 @@ def put_as_cloudwatch_does(cloudwatch, logs, group, since_ms):
     return len(lines)
 
 
-def log_group(logs, door):
-    [group] = [
-        each["logGroupName"]
-        for each in logs.describe_log_groups()["logGroups"]
-        if door in each["logGroupName"]
-    ]
-    return group
+def log_group(bundle, door):
+    cloudformation = stack.client(bundle.endpoint, "cloudformation")
+    found = cloudformation.describe_stack_resource(StackName="sms-cancel", LogicalResourceId=door)
+    return found["StackResourceDetail"]["PhysicalResourceId"]
 
 
 def test_a_dead_key_is_a_mail(bundle, provider, cloudwatch, mailbox):
@@ -108,7 +107,7 @@ def test_a_dead_key_is_a_mail(bundle, provider, cloudwatch, mailbox):
     since_ms = int(time.time() * 1000)
     provider.configure(api_key="another")
     bundle.delete(300)
-    group = log_group(logs, "ApiLogGroup")
+    group = log_group(bundle, "ApiLogGroup")
     assert eventually(lambda: put_as_cloudwatch_does(cloudwatch, logs, group, since_ms))
     assert alarm(cloudwatch, "ApiKeyRejected")["StateValue"] == "ALARM"
     names = [state_changes(bundle, mailbox) for _ in range(5)]  # all alarms on the same metric
@@ -120,10 +119,11 @@ def test_each_alarm_watches_what_was_deployed(bundle, cloudwatch):
     queues = {
         bundle.outputs[output].rsplit("/", 1)[1] for output in ("QueueUrl", "DeadLetterQueueUrl")
     }
-    there = {each["FunctionName"] for each in functions} | queues | {bundle.outputs["ApiId"]}
+    names = {each["FunctionName"] for each in functions if each["FunctionName"].startswith(STACK)}
+    there = names | queues | {bundle.outputs["ApiId"]}
     watched = {
         dimension["Value"]
-        for each in cloudwatch.describe_alarms()["MetricAlarms"]
+        for each in alarms(cloudwatch)
         for dimension in each["Dimensions"]
         if dimension["Name"] not in {"service", "outcome"}
     }
@@ -132,9 +132,9 @@ def test_each_alarm_watches_what_was_deployed(bundle, cloudwatch):
 
 def test_the_dashboards_query_searches_the_logs_of_both_functions(bundle, cloudwatch):
     """ministack runs no query over JSON fields: the fast tests hold the fields to the log lines."""
-    logs = stack.client(bundle.endpoint, "logs")
-    [name] = [each["DashboardName"] for each in cloudwatch.list_dashboards()["DashboardEntries"]]
+    dashboards = cloudwatch.list_dashboards(DashboardNamePrefix=STACK)["DashboardEntries"]
+    [name] = [each["DashboardName"] for each in dashboards]
     body = json.loads(cloudwatch.get_dashboard(DashboardName=name)["DashboardBody"])
     [query] = [each["properties"]["query"] for each in body["widgets"] if each["type"] == "log"]
-    groups = [log_group(logs, door) for door in ("ApiLogGroup", "WorkerLogGroup")]
+    groups = [log_group(bundle, door) for door in ("ApiLogGroup", "WorkerLogGroup")]
     assert re.findall(r"SOURCE '([^']+)'", query) == groups

@@ -34,6 +34,7 @@ def shell(bundle, tmp_path):
                 "HOME": str(tmp_path),
                 "PYTHONPATH": str(stack.ROOT),
                 "AWS_ENDPOINT_URL": bundle.endpoint,
+                "AWS_CA_BUNDLE": stack.ca_file(bundle.endpoint),
                 "AWS_DEFAULT_REGION": stack.REGION,
                 **{name.upper(): value for name, value in stack.CREDENTIALS.items()},
             },
