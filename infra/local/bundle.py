@@ -4,6 +4,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 from botocore.auth import SigV4Auth
@@ -97,3 +98,21 @@ class Bundle:
                 texts = {name: value["StringValue"] for name, value in attributes.items()}
                 return {"body": message["Body"], **texts}
         return None
+
+    def log_lines(self, function: str = "") -> Iterator[str]:
+        """Yield every line that the functions, or those named so, have written to the log."""
+        logs = stack.client(self.endpoint, "logs")
+        groups = [each["logGroupName"] for each in logs.describe_log_groups()["logGroups"]]
+        for group in (each for each in groups if function in each):
+            for page in logs.get_paginator("describe_log_streams").paginate(logGroupName=group):
+                for each in page["logStreams"]:
+                    yield from _lines(logs, group, each["logStreamName"])
+
+
+def _lines(logs: Any, group: str, stream: str) -> Iterator[str]:
+    # Not by filter_log_events: ministack gives 10,000 lines by it and no more.
+    place = {"logGroupName": group, "logStreamName": stream, "startFromHead": True}
+    page = logs.get_log_events(**place)
+    while page["events"]:
+        yield from (event["message"] for event in page["events"])
+        page = logs.get_log_events(**place, nextToken=page["nextForwardToken"])

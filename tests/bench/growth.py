@@ -6,7 +6,6 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from infra.local import stack
 from infra.local.bundle import Bundle
@@ -80,15 +79,11 @@ def _drain(bundle: Bundle, provider: Provider, count: int, latency_ms: int) -> d
 def _usage(bundle: Bundle) -> dict[str, float]:
     """Return what the worker has used up to now, by its log."""
     usage = {"invocations": 0.0, "gb_seconds": 0.0, "log_bytes": 0.0}
-    logs: Any = stack.client(bundle.endpoint, "logs")
-    groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
-    for group in (each for each in groups if "Worker" in each):
-        for page in logs.get_paginator("filter_log_events").paginate(logGroupName=group):
-            for event in page["events"]:
-                usage["log_bytes"] += len(event["message"].encode())
-                if report := REPORT.search(event["message"]):
-                    usage["invocations"] += 1
-                    usage["gb_seconds"] += float(report[1]) / 1000 * int(report[2]) / 1024
+    for line in bundle.log_lines("Worker"):
+        usage["log_bytes"] += len(line.encode())
+        if report := REPORT.search(line):
+            usage["invocations"] += 1
+            usage["gb_seconds"] += float(report[1]) / 1000 * int(report[2]) / 1024
     return usage
 
 

@@ -39,7 +39,7 @@ def _bundle(artifacts, _provider):
         deployed = Bundle(endpoint, outputs)
         deployed.put_key(KEY)
         yield deployed
-        logs = logged(deployed)
+        logs = "\n".join(deployed.log_lines())
         assert "cancel settled" in logs
         assert leaks(logs) == []
 
@@ -56,18 +56,6 @@ def bundle(_bundle, provider, written):
     for queue in ("QueueUrl", "DeadLetterQueueUrl"):
         _bundle.sqs.purge_queue(QueueUrl=_bundle.outputs[queue])
     return _bundle
-
-
-def logged(bundle: Bundle) -> str:
-    """Everything in the stack's log groups."""
-    client = stack.client(bundle.endpoint, "logs")
-    groups = [group["logGroupName"] for group in client.describe_log_groups()["logGroups"]]
-    pages = [
-        page
-        for group in groups
-        for page in client.get_paginator("filter_log_events").paginate(logGroupName=group)
-    ]
-    return "\n".join(event["message"] for page in pages for event in page["events"])
 
 
 def eventually(condition):

@@ -110,16 +110,12 @@ class Torture:
 
     def falsely_done(self) -> set[int]:
         """Return the ids that a log line calls done and the provider does not."""
-        logs = stack.client(self.bundle.endpoint, "logs")
-        groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
         done = set()
-        for group in groups:
-            pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group)
-            for line in (event["message"] for page in pages for event in page["events"]):
-                if '"cancel settled"' in line:
-                    settled = json.loads(line)
-                    if settled["outcome"] in ("cancelled", "already_cancelled"):
-                        done.add(int(settled["message_id"]))
+        for line in self.bundle.log_lines("Worker"):
+            if '"cancel settled"' in line:
+                settled = json.loads(line)
+                if settled["outcome"] in ("cancelled", "already_cancelled"):
+                    done.add(int(settled["message_id"]))
         assert done, "no log line was found, so none was checked"
         states = {each.id: each.cancelled for each in self.provider.messages()}
         return {each for each in done if not states.get(each)}
