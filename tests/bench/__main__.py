@@ -150,7 +150,7 @@ def run(rounds: int, calls: int, largest: int) -> dict[str, Any]:
         contenders.build(folder)
         zipped = contenders.sizes(folder)
         authority = trustme.CA()
-        contenders.trust(folder, authority.cert_pem.bytes())
+        contenders.trust(folder, authority)
         issued = authority.issue_cert("127.0.0.1")
         certificate.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
         with loopback(certificate) as ports:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import rehash
+import trustme
+
+import authority
 from infra.local.stack import ROOT
 from tests.bench.loopback import API_KEY
 from tests.bench.measure import Contender
@@ -44,15 +46,10 @@ def sizes(folder: Path) -> dict[str, float]:
     }
 
 
-def trust(folder: Path, authority: bytes) -> None:
-    """Add an authority to the roots that each contender trusts, in the form that it reads them."""
+def trust(folder: Path, ca: trustme.CA) -> None:
+    """Have each contender trust an authority besides its roots."""
     for built in (*STEPS, "tutorial", "bytecode"):
-        bundle = folder / built / "certifi" / "cacert.pem"
-        bundle.write_bytes(bundle.read_bytes() + b"\n" + authority)
-        hashed = folder / built / "ca-certificates"
-        if hashed.is_dir():
-            shutil.rmtree(hashed)
-            rehash.rehash(bundle, hashed)
+        authority.trust(folder / built, ca)
 
 
 def contenders(folder: Path, provider_port: int, aws_port: int) -> dict[str, Contender]:

@@ -1,4 +1,4 @@
-"""Every fault of the wire and every bug, at both doors, under the real runtime client.
+"""Every fault of the wire (over TLS) and every bug, at both doors, under the real runtime client.
 
 Claims: the key and the caller's signature are in nothing that is written or answered, with all
 logging at DEBUG; nothing is called done that is not; no exception gets out; no provider call
@@ -9,6 +9,7 @@ import argparse
 import json
 import queue
 import socket
+import ssl
 import sys
 import tempfile
 import threading
@@ -20,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import trustme
+
+from authority import trust
 from conftest import KEY, leaks
 from infra.local import runtime, stack
 from infra.local.provider import Provider
@@ -154,8 +158,11 @@ class Cloud:
 class Bench:
     """One execution environment of one door, with a simulated provider of its own."""
 
-    def __init__(self, cloud: Cloud, artifacts: Path, folder: Path, name: str) -> None:
+    def __init__(
+        self, cloud: Cloud, tls: ssl.SSLContext, artifacts: Path, folder: Path, name: str
+    ) -> None:
         self.cloud = cloud
+        self._tls = tls
         self.name = name
         self._artifacts = artifacts
         self._output = folder / f"{name}.log"
@@ -173,7 +180,7 @@ class Bench:
         elif case.bug == "sms_cancel.cancellation:alerts.publish":
             provider.configure(api_key="another")  # so that there is something to publish
         with ExitStack() as exits:
-            url = exits.enter_context(_reach(provider, case.fault))
+            url = exits.enter_context(_reach(provider, self._tls, case.fault))
             variables = self._resources | {"SMSPARTNER_URL": url, "INJECT": case.bug}
             environment = exits.enter_context(
                 runtime.environment(
@@ -220,10 +227,10 @@ class Bench:
 
 
 @contextmanager
-def _reach(provider: Provider, how: str) -> Iterator[str]:
+def _reach(provider: Provider, tls: ssl.SSLContext, how: str) -> Iterator[str]:
     """Yield the URL of the provider, or of something that cannot be spoken to."""
     if how not in UNREACHABLE:
-        with serve(provider) as url:
+        with serve(provider, ssl_context=tls) as url:
             yield url
         return
     with socket.socket() as listener:
@@ -248,12 +255,22 @@ def benches(count: int) -> Iterator["queue.Queue[Bench]"]:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
         artifacts = folder / "artifacts"
         stack.build(artifacts)
+        tls = _trusted_by(artifacts)
         endpoint = exits.enter_context(stack.ministack(str(LOCAL_PYTHON)))
         cloud = Cloud(endpoint)
         free: queue.Queue[Bench] = queue.Queue()
         for number in range(count):
-            free.put(Bench(cloud, artifacts, folder, f"bench{number}"))
+            free.put(Bench(cloud, tls, artifacts, folder, f"bench{number}"))
         yield free
+
+
+def _trusted_by(artifacts: Path) -> ssl.SSLContext:
+    """Return what makes a server one that the built functions trust."""
+    authority = trustme.CA()
+    trust(artifacts, authority)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
 
 
 def judge(chosen: list[Case], parallel: int) -> Iterator[Verdict]:
