@@ -1,5 +1,6 @@
 """The use case: when it asks again, when the key is replaced, what is measured and alerted."""
 
+import gc
 import importlib
 import socket
 import time
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import sms_cancel
 from infra.local.provider_server import fault
 from sms_cancel import api, aws, cancellation, smspartner, worker
 from sms_cancel.environment import ConfigurationError
@@ -107,7 +109,10 @@ def test_the_pauses_grow_and_vary(provider, monkeypatch):
 @pytest.mark.parametrize("door", [api, worker])
 def test_what_the_first_cancel_needs_is_there_once_lambda_has_started_it(door, cloud, monkeypatch):
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "function")
+    importlib.reload(sms_cancel)
     importlib.reload(door)
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("a new connection"))
     monkeypatch.setenv("API_KEY_SECRET_ARN", "another")  # would fail
     assert cancel().outcome == "cancelled"

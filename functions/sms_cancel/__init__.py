@@ -3,7 +3,12 @@
 Read ``outcome`` first, then ``smspartner``, ``cancellation`` and the two doors.
 """
 
+import gc
 import logging
+import os
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    gc.disable()  # all that is made while Lambda starts this stays; until ``cancellation.prepare``
 
 # The API key travels in the query string, and these libraries write URLs and secrets: urllib3 in
 # a WARNING about an odd header even of a good answer, all of them at DEBUG. Nothing they log may

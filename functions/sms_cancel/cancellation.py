@@ -45,7 +45,8 @@ def prepare() -> None:
         connecting.start()
         _api_key.current()
         connecting.join()
-    gc.freeze()  # what is there now stays: the collector need not look at it again
+    gc.freeze()  # what is there now stays: the collector need not look at it ever
+    gc.enable()
 
 
 def is_message_id(value: object) -> bool:
