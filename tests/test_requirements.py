@@ -23,7 +23,9 @@ def pins(path):
 
 
 def chosen(path):
-    return re.findall(r"^(\w[\w.-]*)(?:\[.*\])?(==\S+)?", path.read_text(), re.MULTILINE)
+    """Each name, as a computed file writes it (PEP 503), with its version if one is chosen."""
+    found = re.findall(r"^(\w[\w.-]*)(?:\[.*\])?(==\S+)?", path.read_text(), re.MULTILINE)
+    return [(re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in found]
 
 
 def computed_from(path):

@@ -86,10 +86,17 @@ def test_the_root_certificates_are_in_a_folder_that_the_code_finds(built):
     assert ended.stdout.strip() == str(built / "ApiFunction" / "ca-certificates"), ended.stderr
 
 
-def test_a_service_that_botocore_does_not_have_fails_the_build(tmp_path):
-    project = tmp_path / "project"
-    shutil.copytree(ROOT / "functions", project / "functions")
-    shutil.copy(ROOT / "template.yaml", project)
+@pytest.fixture
+def project(tmp_path):
+    """A copy of what the build reads, to be broken."""
+    copy = tmp_path / "project"
+    for folder in ("functions", "infra"):
+        shutil.copytree(ROOT / folder, copy / folder)
+    shutil.copy(ROOT / "template.yaml", copy)
+    return copy
+
+
+def test_a_service_that_botocore_does_not_have_fails_the_build(project, tmp_path):
     code = project / "functions" / "sms_cancel" / "aws.py"
     code.write_text(code.read_text().replace('"sqs")', '"sqz")'))
     ended = sam_build(project, tmp_path / "build")
@@ -124,11 +131,7 @@ def test_the_nested_template_is_found_from_the_built_one(built):
     assert "AWS::CloudWatch::Dashboard" in (built / url).read_text()
 
 
-def test_a_build_without_a_manifest_fails(tmp_path):
-    project = tmp_path / "project"
-    for folder in ("functions", "infra"):
-        shutil.copytree(ROOT / folder, project / folder)
-    shutil.copy(ROOT / "template.yaml", project)
+def test_a_build_without_a_manifest_fails(project, tmp_path):
     (project / "functions" / "requirements.txt").unlink()
     ended = sam_build(project, tmp_path / "build")
     assert ended.returncode != 0
