@@ -112,11 +112,14 @@ NO_RESOURCES = {  # actions for which AWS knows no resource types
     "ec2:DescribeNetworkInterfaces",
     "ec2:DescribeSubnets",
 }
-ANY_OF_A_TYPE = {  # Lambda's own, on network interfaces whose ids nobody knows beforehand
+ANY_OF_A_TYPE = {
+    # Lambda's own, on network interfaces whose ids nobody knows beforehand
     "ec2:CreateNetworkInterface",
     "ec2:DeleteNetworkInterface",
     "ec2:AssignPrivateIpAddresses",
     "ec2:UnassignPrivateIpAddresses",
+    # CodeDeploy's: a call that names no alarm is refused unless it may describe all
+    "cloudwatch:DescribeAlarms",
 }
 
 
