@@ -148,7 +148,7 @@ def environment(
                     "PYTHONPATH": os.pathsep.join(map(str, paths)),
                     "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
                     "AWS_LAMBDA_FUNCTION_NAME": "sms-cancel",
-                    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
+                    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "256",
                     "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
                     "LAMBDA_TASK_ROOT": str(paths[0]),
                     **variables,

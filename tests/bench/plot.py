@@ -24,7 +24,7 @@ def cold_starts(axes: Any, results: dict[str, Any]) -> None:
         axes.text(high + 40, place, f"{middle:,.0f} ms", va="center")
     axes.set_yticks(range(len(COLD)), [label for label, _ in COLD.values()])
     axes.invert_yaxis()
-    axes.margins(x=0.22)
+    axes.margins(x=0.3)
     axes.set_title("Cold start, without the provider's 100 ms")
 
 
@@ -38,10 +38,11 @@ def batches(axes: Any, results: dict[str, Any]) -> None:
         axes.loglog(sizes, seconds, "o-", color=colour, label=label)
         for size, value in zip(sizes, seconds, strict=True):
             axes.annotate(
-                f"{value:.2g} s", (size, value), (0, 7), textcoords="offset points", ha="center"
+                f"{value:.3g} s", (size, value), (0, 7), textcoords="offset points", ha="center"
             )
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.set_xlabel("messages in a batch")
+    axes.yaxis.set_major_formatter("{x:g} s")
     axes.margins(0.12)
     axes.legend(loc="upper left")
     axes.set_title("One batch, 100 ms a call")
@@ -53,11 +54,13 @@ def growth(axes: Any, results: dict[str, Any]) -> None:
     axes.loglog(counts, [row["seconds"] for row in rows], "o-", color=OURS)
     axes.set_ylabel("seconds to drain", color=OURS)
     axes.set_xlabel("messages on the queue")
-    axes.set_xticks(counts, [f"{count:,}" for count in counts])
     money = axes.twinx()
     cents = [100 * (row["lambda"] + row["sqs"] + row["logs"]) for row in rows]
     money.loglog(counts, cents, "s--", color=FLOOR)
     money.set_ylabel("US cents", color=FLOOR)
+    axes.set_xticks(counts, [f"{count:,}" for count in counts])
+    for side in (axes, money):
+        side.yaxis.set_major_formatter("{x:g}")
     axes.set_title("Growth, five batches at a time")
 
 
