@@ -6,8 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
-# Nothing reads the libraries' metadata; boto3's data are for its resources, which nobody uses.
-UNUSED = ("*.dist-info", "bin", "boto3/data", "boto3/examples", "certifi/tests")
+UNUSED = ("*.dist-info", "bin", "certifi/tests")  # nothing reads the libraries' metadata
 
 
 def services() -> tuple[str, ...]:

@@ -131,7 +131,6 @@ def test_what_fails_at_the_start_is_left_to_the_first_cancel(variable, value, mo
     with monkeypatch.context() as wrong:
         wrong.setenv(variable, value)
         cancellation.prepare()
-    monkeypatch.setattr(cancellation._api_key, "_fetch_after", 0.0)
     assert cancel().outcome == "cancelled"
 
 

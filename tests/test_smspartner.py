@@ -19,7 +19,7 @@ import trustme
 import rehash
 from conftest import KEY
 from infra.local.provider_server import FAULTS, fault, serve
-from sms_cancel import smspartner
+from sms_cancel import deadline, smspartner
 from sms_cancel.environment import ConfigurationError
 
 DEADLINE_S = 0.4
@@ -32,18 +32,18 @@ def cancel(deadline_s=DEADLINE_S, message_id="300"):
 
 
 def test_the_documented_request_is_made(provider, provider_url):
-    assert cancel() == ("cancelled", 200, 200)
+    assert cancel(5) == ("cancelled", 200, 200)
     assert provider.state(300) == "cancelled"
 
 
 def test_xml_is_asked_for_and_read_where_it_is_configured(provider, provider_url, monkeypatch):
     monkeypatch.setenv("SMSPARTNER_FORMAT", "xml")
-    assert [cancel(), cancel()] == [("cancelled", 200, 200), ("already_cancelled", 5, 200)]
+    assert [cancel(5), cancel(5)] == [("cancelled", 200, 200), ("already_cancelled", 5, 200)]
 
 
 def test_a_refusal_with_status_400_is_read(provider, provider_url):
     provider.configure(refusal_status=400)
-    assert cancel(message_id="301") == ("not_found", 4, 400)
+    assert cancel(5, "301") == ("not_found", 4, 400)
 
 
 # What each fault of the simulated provider comes to. `True`: the SMS is cancelled all the same.
@@ -259,6 +259,23 @@ def test_a_kept_connection_that_is_no_good_is_not_used(
             time.sleep(0.1)  # for the bytes to arrive
 
 
+@pytest.mark.parametrize("idle_s", [deadline.MAX_IDLE_S - 1, deadline.MAX_IDLE_S])
+def test_a_connection_that_was_idle_for_long_is_not_used(idle_s, tls_url, trusted, monkeypatch):
+    cancel(5)
+    opened = []
+    look_up = socket.getaddrinfo
+
+    def count(*arguments, **options):
+        opened.append(arguments)
+        return look_up(*arguments, **options)
+
+    monkeypatch.setattr("socket.getaddrinfo", count)
+    later = time.time() + idle_s
+    monkeypatch.setattr("time.time", lambda: later)
+    assert cancel(5).outcome == "already_cancelled"
+    assert len(opened) == (idle_s == deadline.MAX_IDLE_S)
+
+
 def test_where_no_connection_can_be_opened_before_the_first_call_opens_its_own(
     provider, provider_url, monkeypatch
 ):
@@ -290,7 +307,7 @@ def test_a_redirect_is_not_followed(provider, provider_url):
     provider.schedule(301, 3600)
     elsewhere = f"{provider_url}/message-cancel?messageId=301"
     provider.plan(fault("redirect", location=elsewhere))
-    assert cancel() == ("unreadable", None, 302)
+    assert cancel(5) == ("unreadable", None, 302)
     assert provider.calls.total() == 1
 
 
@@ -302,7 +319,7 @@ def test_proxies_and_netrc_of_the_environment_are_ignored(
     monkeypatch.setenv("NETRC", str(netrc))
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert cancel().outcome == "cancelled"
+    assert cancel(5).outcome == "cancelled"
 
 
 @pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="this system does not list open files")
@@ -403,13 +420,13 @@ def test_an_unknown_format_is_refused_by_the_name_of_its_variable(monkeypatch):
 def test_an_answer_that_echoes_the_key_is_not_relayed(provider, provider_url):
     body = json.dumps({"success": False, "code": 77, "message": KEY})
     provider.plan(fault("contradiction", body=body))
-    assert cancel() == ("unreadable", 77, 200)
+    assert cancel(5) == ("unreadable", 77, 200)
 
 
 def test_a_header_line_that_is_none_does_not_spoil_the_answer(provider, provider_url):
     answer = b'HTTP/1.1 200 OK\r\nbroken header line\r\n\r\n{"success": true, "code": 200}'
     provider.plan(fault("raw", data=base64.b64encode(answer).decode()))
-    assert cancel().outcome == "cancelled"
+    assert cancel(5).outcome == "cancelled"
 
 
 def test_a_body_whose_end_is_our_own_deadline_is_no_answer(monkeypatch):

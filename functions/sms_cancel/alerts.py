@@ -1,6 +1,7 @@
 """Alerts to the operators: one SNS message per invocation and outcome."""
 
 import json
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -38,7 +39,7 @@ def publish(cancellations: Sequence[Cancellation], *, door: str, request_id: str
         "messageIds": [each.message_id for each in cancellations],
         "detail": outcome.detail,
         "action": CODE_ACTIONS.get(code, ACTIONS[outcome]),
-        "service": "sms-cancel",
+        "service": os.environ.get("POWERTOOLS_SERVICE_NAME"),
         "door": door,
         "requestId": request_id,
         "occurredAt": datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -42,6 +42,11 @@ class ApiKey:
             self._events["StaleKeyUsed"] += self._is_stale and self._value is not None
             return self._value
 
+    def prefetch(self) -> None:
+        """Fetch the key before anybody asks; where that fails, the first who does tries again."""
+        if self.current() is None:
+            self._fetch_after = 0.0
+
     def replacement(self, rejected: str) -> str | None:
         """Return the key that has replaced the rejected one, None if none has.
 

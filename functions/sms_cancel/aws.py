@@ -3,7 +3,7 @@
 import threading
 from typing import Any
 
-import boto3
+import botocore.session
 from botocore.config import Config
 
 SERVICES = ("secretsmanager", "sns", "sqs")  # the build leaves out botocore's data of all others
@@ -19,7 +19,9 @@ _CONFIG = Config(
 )
 
 _clients: dict[str, Any] = {}
-_lock = threading.Lock()  # boto3's default session is not safe to create clients from two threads
+# Not by boto3: what it adds, S3 transfers and resources, costs time at each start for nothing.
+_session = botocore.session.Session()
+_lock = threading.Lock()  # a session is not safe to create clients from two threads
 
 
 def reason(error: Exception) -> str:
@@ -30,10 +32,10 @@ def reason(error: Exception) -> str:
 
 
 def client(service: str) -> Any:
-    """Return the boto3 client of one of the SERVICES, made at its first use."""
+    """Return the botocore client of one of the SERVICES, made at its first use."""
     if service not in SERVICES:
         raise ValueError(f"add {service!r} to SERVICES in {__name__}: its data does not ship")
     with _lock:
         if service not in _clients:
-            _clients[service] = boto3.client(service, config=_CONFIG)
+            _clients[service] = _session.create_client(service, config=_CONFIG)
         return _clients[service]

@@ -43,7 +43,7 @@ def prepare() -> None:
         check_configuration()
         connecting = Thread(target=smspartner.connect, args=(CONNECT_S,), daemon=True)
         connecting.start()
-        _api_key.current()
+        _api_key.prefetch()
         connecting.join()
     gc.freeze()  # what is there now stays: the collector need not look at it ever
     gc.enable()

@@ -19,6 +19,8 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+MAX_IDLE_S = 30  # of a kept connection
+
 _thread = threading.local()
 
 
@@ -35,8 +37,9 @@ class _Watchdog:
             entry = (time.monotonic() + seconds, id(deadline), deadline)
             heappush(self._pending, entry)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, daemon=True)
+                thread.start()
+                self._thread = thread  # only now: without a thread no call would ever end
             elif self._pending[0] is entry:
                 self._changed.notify()
 
@@ -114,6 +117,8 @@ class Deadline:
 
 
 class _WatchedConnection(HTTPConnection):
+    _used_at = 0.0  # by the wall clock: the other may stand still while Lambda freezes us
+
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         _thread.deadline.watch(sock)
@@ -122,19 +127,29 @@ class _WatchedConnection(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         _thread.deadline.connected = True
+        self._used_at = time.time()
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None and not _thread.deadline.connected:  # kept from an earlier call
             _thread.deadline.watch(self.sock)
             _thread.deadline.connected = True
         super().request(*args, **kwargs)
+        self._used_at = time.time()
+
+    @property
+    def is_connected(self) -> bool:
+        """True if the connection, kept from an earlier call, can carry another."""
+        # On the way to the provider it may have been forgotten by now, without a word to us.
+        return time.time() - self._used_at < MAX_IDLE_S and self._is_open()
+
+    def _is_open(self) -> bool:
+        return super().is_connected
 
 
 class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
     sock: ssl.SSLSocket | None
 
-    @property
-    def is_connected(self) -> bool:
+    def _is_open(self) -> bool:
         # What waits to be read on a new connection may be its session tickets: not its end, as
         # urllib3 thinks.
         if self.sock is None:

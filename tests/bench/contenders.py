@@ -15,7 +15,6 @@ from tests.bench.measure import Contender
 
 HERE = Path(__file__).parent
 STEPS = ("install", "prune", "rehash", "compile")  # of functions/Makefile; the last is what ships
-QUIET = ("--quiet", "--disable-pip-version-check", "--no-warn-script-location")
 
 
 def build(folder: Path) -> None:
@@ -26,23 +25,28 @@ def build(folder: Path) -> None:
             env=os.environ | {"ARTIFACTS_DIR": str(folder / step), "PYTHON": sys.executable},
             check=True,
         )
-    tutorial = folder / "tutorial"
-    requirements = HERE / "tutorial" / "requirements.txt"
-    install = ("install", *QUIET, "--no-compile", "--require-hashes", "--target", tutorial)
-    subprocess.run(
-        [sys.executable, "-m", "pip", *map(str, install), "-r", str(requirements)], check=True
-    )
-    shutil.copytree(tutorial, folder / "bytecode")
+    python = folder / "runtime" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "runtime")], check=True)
+    _install(python, "runtime")
+    _install(python, "tutorial", "--no-compile", "--target", str(folder / "tutorial"))
+    shutil.copytree(folder / "tutorial", folder / "bytecode")
     compiling = ("compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
     subprocess.run([sys.executable, "-m", *compiling, str(folder / "bytecode")], check=True)
+
+
+def _install(python: Path, what: str, *options: str) -> None:
+    requirements = HERE / what / "requirements.txt"
+    quiet = ("--quiet", "--disable-pip-version-check", "--require-hashes")
+    pip = [str(python), "-m", "pip", "install", *quiet, *options, "-r", str(requirements)]
+    subprocess.run(pip, check=True)
 
 
 def sizes(folder: Path) -> dict[str, float]:
     """Return the zipped size of each, in megabytes."""
     return {
-        built.name: Path(shutil.make_archive(str(built), "zip", built)).stat().st_size / 1e6
-        for built in sorted(folder.iterdir())
-        if built.is_dir()
+        built: Path(shutil.make_archive(str(folder / built), "zip", folder / built)).stat().st_size
+        / 1e6
+        for built in (*STEPS, "tutorial", "bytecode")
     }
 
 
@@ -73,7 +77,7 @@ def contenders(folder: Path, provider_port: int, aws_port: int) -> dict[str, Con
     }
 
     def contender(handler: str, *paths: Path, **more: str) -> Contender:
-        return Contender(handler, paths, variables | more)
+        return Contender(handler, paths, variables | more, str(folder / "runtime/bin/python"))
 
     shipped, tutorial, bytecode = folder / "compile", folder / "tutorial", folder / "bytecode"
     return {

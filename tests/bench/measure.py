@@ -22,6 +22,7 @@ class Contender:
     handler: str
     paths: tuple[Path, ...]
     variables: dict[str, str]
+    python: str  # that has what Lambda's runtime brings, and nothing else
 
 
 class Cold(NamedTuple):
@@ -75,7 +76,11 @@ def batch(contender: Contender, event: Any, megabytes: int, throttle: Throttle) 
 
 def _environment(contender: Contender) -> Any:
     return runtime.environment(
-        contender.handler, list(contender.paths), contender.variables, Path(os.devnull)
+        contender.handler,
+        list(contender.paths),
+        contender.variables,
+        Path(os.devnull),
+        contender.python,
     )
 
 
