@@ -1,7 +1,7 @@
 """Take those cancels back from the dead-letter queue that can succeed now.
 
-    python -m infra.redrive                                  count them by outcome, take none
-    python -m infra.redrive api_key_rejected timed_out none  take these back; none: has no outcome
+    python -m infra.redrive --stack NAME                         count them by outcome, take none
+    python -m infra.redrive --stack NAME api_key_rejected none   take back; none: has no outcome
 
 Each message is first sent to the queue, then deleted from the dead-letter queue: none is lost
 wherever this is killed, and at worst one is cancelled twice, which is harmless. SQS's own move task
@@ -97,7 +97,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("outcomes", nargs="*", metavar="outcome", help="what to take back")
-    parser.add_argument("--stack", default="sms-cancel", help="the stack's name")
+    parser.add_argument("--stack", required=True, help="the stack's name")
     arguments = parser.parse_args()
     urls = _outputs(arguments.stack)
     there, taken = redrive(

@@ -1,6 +1,7 @@
 """What no linter sees in template.yaml, judged on what SAM makes of it."""
 
 import json
+import re
 
 import boto3
 import pytest
@@ -80,9 +81,7 @@ def test_no_time_limit_cuts_off_the_one_within(function, reserve_s):
 
 
 def alarms() -> list:
-    found = dict(TEMPLATE["Resources"])
-    if MONITORING.exists():
-        found |= yaml_parse(MONITORING.read_text())["Resources"]
+    found = TEMPLATE["Resources"] | yaml_parse(MONITORING.read_text())["Resources"]
     return [
         pytest.param(resource["Properties"], id=name)
         for name, resource in found.items()
@@ -212,7 +211,7 @@ def test_messages_and_keys_outlive_the_stack_but_not_a_failed_creation(name):
 
 
 def test_two_stacks_fit_in_one_account():
-    named = {
+    names = {
         "Lambda::Function": "FunctionName",
         "SQS::Queue": "QueueName",
         "SNS::Topic": "TopicName",
@@ -220,9 +219,45 @@ def test_two_stacks_fit_in_one_account():
         "Logs::LogGroup": "LogGroupName",
         "IAM::Role": "RoleName",
         "IAM::ManagedPolicy": "ManagedPolicyName",
+        "CloudWatch::Alarm": "AlarmName",
+        "CloudWatch::Dashboard": "DashboardName",
     }
-    for kind, name in named.items():
-        assert not any(name in properties for properties in resources(kind).values())
+    nested = yaml_parse(MONITORING.read_text())["Resources"]
+    for resource in (TEMPLATE["Resources"] | nested).values():
+        assert names.get(resource["Type"].removeprefix("AWS::")) not in resource["Properties"]
+
+
+def described() -> dict[str, object]:
+    """Return what the versions' description is made of, by variable."""
+    first, second = (
+        each["Description"]["Fn::Sub"] for each in resources("Lambda::Version").values()
+    )
+    assert first == second
+    text, given = first
+    return {name: given.get(name, {"Ref": name}) for name in text[2:-1].split("} ${")}
+
+
+def test_a_version_is_described_by_each_parameter_that_its_function_depends_on():
+    parts = {
+        part: resources("Lambda::Function")["ApiFunction"][part]
+        for part in ("Environment", "VpcConfig")
+    }
+    depends_on = [
+        name for name in TEMPLATE["Parameters"] if json.dumps({"Ref": name}) in json.dumps(parts)
+    ]
+    assert "SmsPartnerUrl" in depends_on
+    for name in depends_on:
+        assert json.dumps({"Ref": name}) in json.dumps(described())
+
+
+def test_no_description_of_a_version_is_longer_than_lambda_takes():
+    parameters = TEMPLATE["Parameters"]
+    [of_a_secret] = re.findall(r"{1,(\d+)}", parameters["ApiKeySecretArn"]["AllowedPattern"])
+    longest = [int(of_a_secret)]
+    for name in described().keys() - {"Secret"}:
+        allowed = parameters[name].get("AllowedValues", [])
+        longest.append(max(map(len, allowed)) if allowed else parameters[name]["MaxLength"])
+    assert sum(longest) + len(longest) - 1 <= 256
 
 
 def test_the_worker_never_has_less_reserved_than_it_polls_for():

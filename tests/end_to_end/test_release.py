@@ -83,6 +83,11 @@ def test_whatever_calls_a_function_calls_its_alias():
     assert mapping["Properties"]["FunctionName"] == {"Ref": "WorkerFunctionAliaslive"}
 
 
+def test_every_version_stays_to_go_back_to():
+    for version in of_type(transformed(), "AWS::Lambda::Version").values():
+        assert (version["DeletionPolicy"], version["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
 def test_a_parameter_that_alone_is_changed_reaches_the_calls(artifacts):
     before, after = Provider(KEY), Provider(KEY)
     with (
