@@ -8,6 +8,7 @@ tables, writes results.json, and exits with 1 where a bar is missed.
 import argparse
 import json
 import platform
+import random
 import subprocess
 import sys
 import tempfile
@@ -31,9 +32,6 @@ LATENCY_MS = 100
 FAR_MS = 50  # the round trip to a provider that is not around the corner
 MB = 512
 MEMORIES = (128, 192, 256, 384, 512, 1024, 1769)
-# List prices of us-east-1, arm64: https://aws.amazon.com/lambda/pricing/
-GB_SECOND = 0.0000133334
-REQUEST = 0.20 / 1e6
 
 
 class Figure(NamedTuple):
@@ -44,7 +42,8 @@ class Figure(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:.{0 if self.median >= 20 else 1}f}"
+        digits = 0 if self.median >= 20 else 1 if self.median >= 1 else 2
+        return f"{self.median:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
 def figure(values: Sequence[float]) -> Figure:
@@ -65,10 +64,9 @@ class Bench:
 
     def cold(self, names: Sequence[str], megabytes: int = MB) -> dict[str, dict[str, Figure]]:
         runs: dict[str, list[Cold]] = {name: [] for name in names}
-        for _ in self._rounds("cold starts", names):
-            for name in names:
-                event = events.HTTP if "queue" not in name else events.batch(1)
-                runs[name].append(measure.cold(self.who[name], event, megabytes, self.throttle))
+        for name in self._turns("cold starts", names, self.rounds):
+            event = events.HTTP if "queue" not in name else events.batch(1)
+            runs[name].append(measure.cold(self.who[name], event, megabytes, self.throttle))
         return {
             name: {
                 "own_ms": figure([run.ms - LATENCY_MS for run in each]),
@@ -80,16 +78,16 @@ class Bench:
 
     def warm(self, names: Sequence[str], megabytes: int = MB) -> dict[str, dict[str, Figure]]:
         runs: dict[str, list[Warm]] = {name: [] for name in names}
-        for _ in self._rounds("warm calls", names, 3):
-            for name in names:
-                runs[name].append(
-                    measure.warm(self.who[name], events.HTTP, megabytes, self.throttle, self.calls)
-                )
+        for name in self._turns("warm calls", names, 3):
+            runs[name].append(
+                measure.warm(self.who[name], events.HTTP, megabytes, self.throttle, self.calls)
+            )
         return {
             name: {
                 "p50_ms": figure([median(run.ms) - LATENCY_MS for run in each]),
                 "p99_ms": figure([quantiles(run.ms, n=100)[98] - LATENCY_MS for run in each]),
                 "cpu_ms": figure([run.cpu_ms for run in each]),
+                "dollars": figure([growth.lambda_cost(median(run.ms), megabytes) for run in each]),
             }
             for name, each in runs.items()
         }
@@ -98,23 +96,24 @@ class Bench:
         self, names: Sequence[str], size: int, megabytes: int = MB, rounds: int = 3
     ) -> dict[str, dict[str, Figure]]:
         runs: dict[str, list[Batch]] = {name: [] for name in names}
-        for _ in self._rounds(f"batches of {size}", names, rounds):
-            for name in names:
-                event = events.batch(size)
-                runs[name].append(measure.batch(self.who[name], event, megabytes, self.throttle))
+        event = events.batch(size)
+        for name in self._turns(f"batches of {size}", names, rounds):
+            runs[name].append(measure.batch(self.who[name], event, megabytes, self.throttle))
         return {
             name: {
                 "ms": figure([run.ms for run in each]),
                 "cpu_ms": figure([run.cpu_ms for run in each]),
                 "peak_mb": figure([run.peak_mb for run in each]),
+                "dollars": figure([growth.lambda_cost(run.ms, megabytes, size) for run in each]),
             }
             for name, each in runs.items()
         }
 
-    def _rounds(self, what: str, names: Sequence[str], rounds: int = 0) -> Iterator[int]:
-        for number in range(rounds or self.rounds):
+    def _turns(self, what: str, names: Sequence[str], rounds: int) -> Iterator[str]:
+        """Yield each name once a round, in another order each time: no place is always best."""
+        for number in range(rounds):
             print(f"\r{what} of {len(names)}: {number + 1:<9}", end="", file=sys.stderr, flush=True)
-            yield number
+            yield from random.sample(names, len(names))
         print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
 
 
@@ -136,11 +135,6 @@ def loopback(certificate: Path, round_trip_ms: int = 0) -> Iterator[tuple[int, i
             yield int(provider_port), int(aws_port)
         finally:
             process.kill()
-
-
-def lambda_cost(ms: float, megabytes: int, cancels: int = 1) -> float:
-    """Return what Lambda asks for a million cancels, in dollars; so many share an invocation."""
-    return (REQUEST + ms / 1000 * megabytes / 1024 * GB_SECOND) * 1e6 / cancels
 
 
 def run(rounds: int, calls: int, largest: int) -> dict[str, Any]:
@@ -192,15 +186,15 @@ def measure_all(bench: Bench, largest: int) -> dict[str, Any]:
 def memory(bench: Bench, megabytes: int) -> dict[str, Any]:
     """Return what both doors take and cost with so much memory."""
     few = Bench(bench.who, bench.throttle, 5, bench.calls)
-    warm = few.warm(("ours",), megabytes)["ours"]["p50_ms"].median + LATENCY_MS
+    warm = few.warm(("ours",), megabytes)["ours"]
     ten = few.batch(("our queue",), 10, megabytes)["our queue"]
     return {
         "cold_ms": few.cold(("ours",), megabytes)["ours"]["own_ms"].median + LATENCY_MS,
-        "warm_ms": warm,
+        "warm_ms": warm["p50_ms"].median + LATENCY_MS,
         "ten_ms": ten["ms"].median,
         "peak_mb": ten["peak_mb"].median,
-        "api_cost": lambda_cost(warm, megabytes),
-        "queue_cost": lambda_cost(ten["ms"].median, megabytes, 10),
+        "api_cost": warm["dollars"].median,
+        "queue_cost": ten["dollars"].median,
     }
 
 
@@ -241,18 +235,19 @@ def bars(results: dict[str, Any]) -> list[Bar]:
 
 
 def table(title: str, rows: dict[str, dict[str, Figure]], reference: str = "") -> None:
-    """Print medians, and how many times the reference's each is."""
+    """Print medians, the middle half of the runs, and how many times the reference's each is."""
     columns = list(next(iter(rows.values())))
-    print(f"\n{title:<34}" + "".join(f"{column:>16}" for column in columns))
+    print(f"\n{title:<34}" + "".join(f"{column:>28}" for column in columns))
     for name, row in rows.items():
         cells = []
         for column in columns:
             times = row[column].median / rows[reference][column].median if reference else 0
             cells.append(f"{row[column]!s}" + (f" ({times:.1f}x)" if times else ""))
-        print(f"{name:<34}" + "".join(f"{cell:>16}" for cell in cells))
+        print(f"{name:<34}" + "".join(f"{cell:>28}" for cell in cells))
 
 
 def show(results: dict[str, Any]) -> None:
+    print("Medians [middle half of the runs] (times ours). Dollars: Lambda's, per million cancels.")
     print("Zipped, MB:", ", ".join(f"{k} {v:.1f}" for k, v in results["zipped MB"].items()))
     table("Cold start to first answer", results["cold"], "ours")
     table(f"The same, provider {FAR_MS} ms away", results["cold, provider far"], "ours")

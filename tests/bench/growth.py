@@ -11,9 +11,9 @@ from infra.local import stack
 from infra.local.bundle import Bundle
 from infra.local.provider import Provider
 from infra.local.provider_server import fault, serve
+from tests.bench.loopback import API_KEY
 
 LOCAL_PYTHON = stack.ROOT / ".venv-local" / "bin" / "python"
-API_KEY = "a-key-for-the-benchmark-only"
 COUNTS = (10, 100, 1000, 10_000)
 PATIENCE_S = 600
 REPORT = re.compile(r"REPORT .*Billed Duration: ([\d.]+) ms\s+Memory Size: (\d+) MB")
@@ -22,6 +22,11 @@ GB_SECOND = 0.0000133334  # https://aws.amazon.com/lambda/pricing/
 INVOCATION = 0.20 / 1e6
 SQS_REQUEST = 0.40 / 1e6  # https://aws.amazon.com/sqs/pricing/
 LOG_BYTE = 0.50 / 1e9  # https://aws.amazon.com/cloudwatch/pricing/
+
+
+def lambda_cost(ms: float, megabytes: int, cancels: int = 1) -> float:
+    """Return what Lambda asks for a million cancels, in dollars; so many share an invocation."""
+    return (INVOCATION + ms / 1000 * megabytes / 1024 * GB_SECOND) * 1e6 / cancels
 
 
 def measure(latency_ms: int) -> list[dict[str, float]]:
