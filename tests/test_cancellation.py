@@ -108,14 +108,25 @@ def test_the_pauses_grow_and_vary(provider, monkeypatch):
 
 @pytest.mark.parametrize("door", [api, worker])
 def test_what_the_first_cancel_needs_is_there_once_lambda_has_started_it(door, cloud, monkeypatch):
+    def slowly(deadline_s, connect=smspartner.connect):
+        time.sleep(0.3)
+        connect(deadline_s)
+
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "function")
+    monkeypatch.setattr(smspartner, "connect", slowly)
     importlib.reload(sms_cancel)
+    assert not gc.isenabled()
     importlib.reload(door)
     assert gc.isenabled()
     assert gc.get_freeze_count() > 0
     monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("a new connection"))
     monkeypatch.setenv("API_KEY_SECRET_ARN", "another")  # would fail
     assert cancel().outcome == "cancelled"
+
+
+def test_outside_of_lambda_the_collector_stays_as_it_is():
+    importlib.reload(sms_cancel)
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(

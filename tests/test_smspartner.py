@@ -200,6 +200,12 @@ def test_a_call_over_tls_succeeds(tls_url, trusted):
     assert cancel(5) == ("cancelled", 200, 200)
 
 
+def test_the_build_puts_its_folder_of_root_certificates_where_it_is_looked_for():
+    makefile = Path(rehash.__file__).with_name("Makefile")
+    made = smspartner._CA_FOLDER.relative_to(makefile.parent)
+    assert f'"$(ARTIFACTS_DIR)/{made}"' in makefile.read_text()
+
+
 @pytest.mark.skipif(not shutil.which("openssl"), reason="the build makes the folder with openssl")
 def test_the_build_s_folder_of_root_certificates_holds_the_same_roots(
     tls_url, provider, certificate, monkeypatch, tmp_path
@@ -452,6 +458,13 @@ def test_only_xml_is_asked_for_by_name_and_a_dead_address_costs_a_third(
     [(url, timeout)] = asked
     assert url.endswith("&messageId=300" + query)
     assert timeout == (1.0, None)
+
+
+def test_a_dead_address_costs_a_third_before_the_first_call_too(monkeypatch):
+    times = []
+    monkeypatch.setattr(smspartner._adapter, "connect", lambda *given: times.append(given[2]))
+    smspartner.connect(3.0)
+    assert times == [1.0]
 
 
 SUCCESS = b'{"success": true, "code": 200}'

@@ -70,7 +70,7 @@ TESTS = {
 REDIRECT = "300 has been dealt with before"
 CHUNK = "the size of a chunk decides nothing"
 CACHE = "it only spares time: the answer for a URL is always the same"
-NO_MORE_THREADS = "the worker has ten threads"
+NO_MORE_THREADS = "a batch holds ten messages"
 LONG_SINCE = "the monotonic clock has left its first second long before"
 FETCHED_FIRST = "it is read only after a fetch, which sets it"
 
@@ -79,8 +79,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "smspartner": {
         "_adapter = DeadlineAdapter(pool_maxsize=21)": NO_MORE_THREADS,
         "_adapter = DeadlineAdapter(pool_maxsize=19)": NO_MORE_THREADS,
-        "cancel: with _adapter.send(request.prepare(), stream=False, timeout=timeout)"
-        " as response:": "only a Session heeds it, and here is none",
+        "cancel: request.prepare(), stream=False, timeout=timeout, verify=_VERIFY": (
+            "only a Session heeds it, and here is none"
+        ),
         'cancel: if answer_format > "json":': "only json and xml get there",
         "_outcome: if success and code == 200 and 200 <= status <= 300:": REDIRECT,
         "_outcome: if success and code == 200 and 200 <= status < 301:": REDIRECT,
@@ -96,6 +97,15 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         ),
     },
     "cancellation": {
+        **dict.fromkeys(
+            (
+                "CONNECT_S = 4  # Lambda gives the start of an environment ten seconds",
+                "CONNECT_S = 2  # Lambda gives the start of an environment ten seconds",
+            ),
+            "any few seconds will do",
+        ),
+        "prepare: connecting = Thread("
+        "target=smspartner.connect, args=(CONNECT_S,), daemon=False)": "it is waited for",
         "report: /,": "who reports passes the rest by keyword all the same",
         "_ask: pause_s = PAUSE_S * 2*attempt * random.uniform(0.5, 1)": (
             "the pauses come before attempts 1 and 2, where both are 2 and 4"
@@ -109,6 +119,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "api_key": {
         "__init__: self._fetch_after = 1.0": LONG_SINCE,
+        "prefetch: self._fetch_after = 1.0": LONG_SINCE,
+        "prefetch: self._fetch_after = -1.0": LONG_SINCE,
         "__init__: self._fetch_after = -1.0": LONG_SINCE,
         "__init__: self._refetch_after = 1.0": LONG_SINCE,
         "__init__: self._refetch_after = -1.0": LONG_SINCE,
