@@ -63,6 +63,7 @@ TESTS = {
     "smspartner": ("interpret", "smspartner"),
     "cancellation": ("cancellation", "outcomes", "api", "hanging_aws"),
     "api_key": ("api_key", "cancellation", "hanging_aws"),
+    "worker": ("worker", "outcomes", "hanging_aws"),
     "__init__": ("leaks", "cancellation", "outcomes", "api"),
     "telemetry": ("leaks", "cancellation", "outcomes", "api"),
 }
