@@ -223,6 +223,11 @@ class Cloud:
                 records.append(record)
         return {"Records": records}
 
+    def queued(self) -> list[dict]:
+        """Return what the messages of the queue say, and leave them there."""
+        queue = sqs_backends["123456789012"][REGION].queues["queue"]
+        return [json.loads(message.body) for message in queue._messages]
+
     def visible_in_s(self) -> dict[str, float]:
         """Return for each message of the queue, by its body, when SQS shows it again."""
         queue = sqs_backends["123456789012"][REGION].queues["queue"]

@@ -79,6 +79,9 @@ def test_the_second_cancel_finds_it_done(call, cloud, provider, provider_url):
         ("$default", "/messages/1/2", 404, None),
         ("GET /messages/{messageId}", "/messages/300", 405, "DELETE"),
         ("$default", "/prod/messages/300", 405, "DELETE"),
+        ("GET /cancellations", "/cancellations", 405, "POST"),
+        ("$default", "/prod/cancellations", 405, "POST"),
+        ("$default", "/cancellations/300", 404, None),
     ],
 )
 def test_an_unknown_route_or_method_is_a_problem_too(call, cloud, route, path, status, allow):

@@ -136,6 +136,20 @@ def test_an_alert_that_takes_too_long_is_not_waited_for(
     assert written.metrics()[-1][1]["AlertPublishFailed"] == [1.0]
 
 
+def test_without_sqs_a_campaign_is_not_accepted_and_its_caller_is_told_in_time(odd, cloud):
+    event = {
+        "routeKey": "POST /cancellations",
+        "headers": {"content-type": "application/json"},
+        "body": json.dumps({"messageIds": list(range(300, 400))}),
+    }
+    context = Context(api.RESERVE_S + 1)
+    with odd("sqs"):
+        answer = api.handler(event, context)
+    assert answer["statusCode"] == 503
+    assert context.get_remaining_time_in_millis() > (api.RESERVE_S - CALL_S - NOISE_S) * 1000
+    assert cloud.queued() == []
+
+
 def test_without_sqs_every_item_is_tried_again_in_time(odd, provider, cloud):
     event = cloud.queue_event('{"messageId": 999}', '{"messageId": "x"}')
     context = Context()

@@ -135,6 +135,22 @@ def test_every_action_is_on_an_exact_resource():
     assert wide == {"*": NO_RESOURCES, "of a type": ANY_OF_A_TYPE}
 
 
+def test_each_door_may_send_to_one_queue():
+    sending = {
+        role: [
+            statement["Resource"]
+            for policy in resources("IAM::Role")[role]["Policies"]
+            for statement in policy["PolicyDocument"]["Statement"]
+            if "sqs:SendMessage" in choices(statement["Action"])
+        ]
+        for role in ("ApiRole", "WorkerRole")
+    }
+    assert sending == {
+        "ApiRole": [{"Fn::GetAtt": ["Queue", "Arn"]}],
+        "WorkerRole": [{"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}],
+    }
+
+
 def test_the_code_itself_may_touch_no_network_interface():
     [denied] = statements("Deny")
     assert (denied["Action"], denied["Resource"]) == ("ec2:*", "*")

@@ -1,9 +1,13 @@
-"""The HTTP door: ``DELETE /messages/{messageId}`` of an API Gateway HTTP API (payload 2.0)."""
+"""The HTTP door: the routes of an API Gateway HTTP API (payload 2.0).
+
+``DELETE /messages/{messageId}`` cancels, ``POST /cancellations`` puts many cancels on the queue.
+"""
 
 import json
 import os
 import re
 import time
+from base64 import b64decode
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +18,7 @@ from sms_cancel.outcome import Cancellation, Outcome
 
 RESERVE_S = 7  # for a refetched key and an alert, 3 s each, and the answer
 ROUTE = "DELETE /messages/{messageId}"
+MANY_ROUTE = "POST /cancellations"
 
 STATUSES = {
     Outcome.CANCELLED: HTTPStatus.OK,
@@ -41,10 +46,11 @@ RETRY_AFTER_S = {
 
 @telemetry.logger.inject_lambda_context(log_event=False, clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Cancel the message that the path names, and say what became of it.
+    """Cancel the message that the path names, and say what became of it; or queue many cancels.
 
     Done: 200 and JSON ``{"messageId", "outcome", "code"}``. Else: ``application/problem+json``
-    (RFC 9457) with the same three as extensions. Never raises, so that no stack trace gets out.
+    (RFC 9457) with the same three as extensions. Many: 202 and JSON ``{"accepted", "rejected"}``.
+    Never raises, so that no stack trace gets out.
     """
     try:
         cancellation.check_configuration()
@@ -60,6 +66,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def _respond(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     request_id = context.aws_request_id
+    if event["routeKey"] == MANY_ROUTE:
+        return _queue_many(event, context)
     if event["routeKey"] != ROUTE:
         return _no_such_route(event["rawPath"], request_id)
     settled = _cancel(event["pathParameters"]["messageId"], context)
@@ -72,15 +80,53 @@ def _no_such_route(path: str, request_id: str) -> dict[str, Any]:
     if re.search(r"/messages/[^/]+$", path):
         detail = "A message can only be cancelled: use DELETE."
         return _problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, request_id, Allow="DELETE")
-    detail = f"There is no such route: use {ROUTE}."
+    if path.endswith("/cancellations"):
+        detail = "Cancels can only be handed in: use POST."
+        return _problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, request_id, Allow="POST")
+    detail = f"There is no such route: use {ROUTE} or {MANY_ROUTE}."
     return _problem(HTTPStatus.NOT_FOUND, detail, request_id)
 
 
 def _cancel(message_id: str, context: LambdaContext) -> Cancellation:
     if not cancellation.is_message_id(message_id):
         return Cancellation(None, Outcome.INVALID_REQUEST)
-    budget_s = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
-    return cancellation.cancel(message_id, ends_at=time.monotonic() + budget_s)
+    return cancellation.cancel(message_id, _ends_at(context))
+
+
+def _ends_at(context: LambdaContext) -> float:
+    return time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_S
+
+
+def _queue_many(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    from sms_cancel import campaign  # noqa: PLC0415  who cancels one message does not wait for it
+
+    request_id = context.aws_request_id
+    if not _is_json(event):
+        detail = "Send the request as application/json."
+        return _problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, request_id)
+    try:
+        asked_for = campaign.read(_body(event))
+    except campaign.TooLarge as error:
+        return _problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error), request_id)
+    except campaign.Unreadable as error:
+        return _problem(HTTPStatus.BAD_REQUEST, str(error), request_id)
+    accepted, rejected = campaign.enqueue(asked_for, _ends_at(context))
+    if asked_for.message_ids and not accepted:
+        detail = "The queue takes nothing at the moment: send all of it again, it is safe."
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        return _problem(status, detail, request_id, **{"Retry-After": "10"})
+    body = {"accepted": accepted, "rejected": rejected}
+    return _json(HTTPStatus.ACCEPTED, "application/json", body)
+
+
+def _is_json(event: dict[str, Any]) -> bool:
+    content_type = event["headers"].get("content-type", "")
+    return bool(content_type.partition(";")[0].strip().lower() == "application/json")
+
+
+def _body(event: dict[str, Any]) -> bytes:
+    body: str = event.get("body", "")
+    return b64decode(body) if event.get("isBase64Encoded") else body.encode(errors="replace")
 
 
 def _answer(settled: Cancellation, request_id: str) -> dict[str, Any]:

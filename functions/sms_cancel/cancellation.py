@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from threading import Thread
+from typing import TypeGuard
 
 from sms_cancel import alerts, smspartner, telemetry
 from sms_cancel.api_key import ApiKey
@@ -49,9 +50,16 @@ def prepare() -> None:
     gc.enable()
 
 
-def is_message_id(value: object) -> bool:
+def is_message_id(value: object) -> TypeGuard[str]:
     """True for a string of 1 to 20 ASCII digits."""
     return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20
+
+
+def read_message_id(value: object) -> str | None:
+    """Return the id that a value of a JSON document is, number or string; None if it is none."""
+    if type(value) is int:  # not isinstance: true is an int too
+        value = str(value)
+    return value if is_message_id(value) else None
 
 
 def cancel(message_id: str, ends_at: float) -> Cancellation:

@@ -101,9 +101,7 @@ def _message_id(body: str) -> str | None:
     except (ValueError, RecursionError):
         return None
     value = document.get("messageId") if isinstance(document, dict) else None
-    if type(value) is int:  # not isinstance: true is an int too
-        value = str(value)
-    return value if cancellation.is_message_id(value) else None
+    return cancellation.read_message_id(value)
 
 
 def _dispose(record: Record, result: Cancellation) -> bool:

@@ -40,16 +40,27 @@ class Bundle:
         """
         return self.call("DELETE", f"/messages/{message_id}", ROOT_USER | credentials)
 
+    def post(self, document: object, **credentials: str) -> tuple[int, dict[str, Any]]:
+        """Hand many cancels to the HTTP door, signed as above; return status and answer."""
+        body = json.dumps(document).encode()
+        headers = {"Content-Type": "application/json"}
+        return self.call("POST", "/cancellations", ROOT_USER | credentials, body, **headers)
+
     def call(
-        self, method: str, path: str, credentials: dict[str, str] | None, **headers: str
+        self,
+        method: str,
+        path: str,
+        credentials: dict[str, str] | None,
+        body: bytes | None = None,
+        **headers: str,
     ) -> tuple[int, dict[str, Any]]:
         """Call the API, unsigned without credentials; return status and answer."""
         url = self.api_url + path
         if credentials is not None:
-            signed = AWSRequest(method, url)
+            signed = AWSRequest(method, url, data=body)
             SigV4Auth(Credentials(**credentials), "execute-api", stack.REGION).add_auth(signed)
             headers |= dict(signed.headers)
-        request = urllib.request.Request(url, method=method, headers=headers)
+        request = urllib.request.Request(url, method=method, headers=headers, data=body)
         try:
             with urllib.request.urlopen(request, timeout=30, context=self._tls) as answer:
                 return answer.status, json.load(answer)

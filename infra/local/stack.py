@@ -199,7 +199,8 @@ def _package(endpoint: str, artifacts: Path, bucket: str) -> str:
         if template.count(local) != 1:
             raise LocalStackError(f"template.yaml must hold {local.strip()!r} exactly once")
         template = template.replace(local, packaged)
-    return template
+    # AWS asks for the same right to send a message and a batch of them, ministack for two.
+    return template.replace("sqs:SendMessage\n", "[sqs:SendMessage, sqs:SendMessageBatch]\n")
 
 
 def _repair_concurrency(functions: Any) -> None:

@@ -76,10 +76,11 @@ def test_a_gradual_release_is_rolled_back_on_the_alarms_by_a_role_of_ours():
 def test_whatever_calls_a_function_calls_its_alias():
     resources = transformed()
     [integration] = of_type(resources, "AWS::ApiGatewayV2::Integration").values()
-    [permission] = of_type(resources, "AWS::Lambda::Permission").values()
+    permissions = of_type(resources, "AWS::Lambda::Permission").values()
     [mapping] = of_type(resources, "AWS::Lambda::EventSourceMapping").values()
     assert integration["Properties"]["IntegrationUri"] == {"Ref": "ApiFunctionAliaslive"}
-    assert permission["Properties"]["FunctionName"] == {"Ref": "ApiFunctionAliaslive"}
+    names = [each["Properties"]["FunctionName"] for each in permissions]
+    assert names == [{"Ref": "ApiFunctionAliaslive"}] * 2
     assert mapping["Properties"]["FunctionName"] == {"Ref": "WorkerFunctionAliaslive"}
 
 

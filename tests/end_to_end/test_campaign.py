@@ -1,0 +1,76 @@
+"""Many cancels at once through the deployed template: handed in over HTTP, done by the queue."""
+
+import json
+
+import pytest
+
+from infra.local.bundle import ROOT_USER
+
+from .conftest import eventually
+from .test_doors import dead_letter, new_user
+
+
+def test_a_campaign_is_called_off_with_one_request(bundle, provider):
+    ids = list(range(20_000, 20_250))
+    for message_id in ids:
+        provider.schedule(message_id, 3600)
+    status, answer = bundle.post({"messageIds": [*ids, str(ids[0]), "three hundred"]})
+    assert (status, answer["accepted"]) == (202, 250)
+    assert [each["messageId"] for each in answer["rejected"]] == ["three hundred"]
+    assert eventually(lambda: all(provider.state(each) == "cancelled" for each in ids))
+    assert all(provider.calls[each] >= 1 for each in ids)
+
+
+def test_what_cannot_be_cancelled_lies_in_the_dead_letter_queue_as_it_was_handed_in(
+    bundle, provider
+):
+    asked_for = {"sendAt": "2099-11-24T09:00:00+01:00", "recallId": "campaign-1"}
+    assert bundle.post({"messageIds": [20_300], **asked_for})[0] == 202
+    letter = dead_letter(bundle)
+    assert letter["outcome"] == "not_found"
+    assert json.loads(letter["body"]) == {"messageId": "20300", **asked_for}
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"x", "application/json", 400),
+        (b'{"messageIds": []}', "application/json; charset=utf-8", 400),
+        (b'{"messageIds": [1], "sendAt": "tomorrow"}', "application/json", 400),
+        (b'{"messageIds": [1]}', "text/plain", 415),
+        (b'{"messageIds": [1]}', "application/x-www-form-urlencoded", 415),
+        (json.dumps({"messageIds": list(range(1001))}).encode(), "application/json", 413),
+        (b'{"messageIds": [1]}' + b" " * 65_536, "application/json", 413),
+    ],
+)
+def test_what_is_no_campaign_is_a_problem(bundle, provider, body, content_type, status):
+    headers = {"Content-Type": content_type}
+    answered, problem = bundle.call("POST", "/cancellations", ROOT_USER, body, **headers)
+    assert (answered, problem["status"], problem["type"]) == (status, status, "about:blank")
+    assert provider.calls.total() == 0
+
+
+def test_who_may_cancel_one_may_not_cancel_many_and_the_other_way_round(bundle, provider):
+    provider.schedule(300, 3600)
+    api = f"arn:aws:execute-api:*:*:{bundle.outputs['ApiId']}/$default"
+    one = new_user(bundle, "execute-api:Invoke", f"{api}/DELETE/messages/*")
+    many = new_user(bundle, "execute-api:Invoke", f"{api}/POST/cancellations")
+    assert bundle.post({"messageIds": [300]}, **one)[0] == 403
+    assert bundle.delete(300, **many)[0] == 403
+    assert provider.state(300) == "scheduled"
+    assert bundle.post({"messageIds": [300]}, **many)[0] == 202
+    assert eventually(lambda: provider.state(300) == "cancelled")
+
+
+def test_an_unsigned_campaign_is_refused(bundle, provider):
+    headers = {"Content-Type": "application/json"}
+    status, answer = bundle.call(
+        "POST", "/cancellations", None, b'{"messageIds": [300]}', **headers
+    )
+    assert (status, "message" in answer) == (403, True)
+    assert provider.calls.total() == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_another_method_is_not_found(bundle, method):
+    assert bundle.call(method, "/cancellations", ROOT_USER)[0] == 404
