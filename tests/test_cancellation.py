@@ -5,6 +5,7 @@ import importlib
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import pytest
 
@@ -411,6 +412,56 @@ def test_a_wrong_environment_is_found_before_any_work(name, monkeypatch):
     monkeypatch.setenv(name, "x" if name == "SMSPARTNER_URL" else "")
     with pytest.raises(ConfigurationError, match=name):
         cancellation.check_configuration()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-24T09:00:00+01:00",
+        "2026-11-24T08:00:00Z",
+        "2026-11-24 09:00+01:00",
+        "20261124T090000+0100",
+        "0001-01-01T00:05:00Z",
+        "9999-12-31T23:59:59-23:59",
+    ],
+)
+def test_a_send_time_has_a_date_a_time_and_an_offset(text):
+    assert cancellation.read_send_at(text) == datetime.fromisoformat(text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2026-11-24T09:00:00", "2026-11-24", "0001-01-01T00:04:59Z", "x", "", None, 1, True, ["x"]],
+)
+def test_anything_else_is_no_send_time(value):
+    assert cancellation.read_send_at(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [
+        ("a", True),
+        ("-", True),
+        ("Az_09-" * 10 + "abcd", True),
+        ("Az_09-" * 10 + "abcde", False),
+        ("", False),
+        ("a.b", False),
+        ("é", False),
+        ("a\n", False),
+        (1, False),
+        (None, False),
+    ],
+)
+def test_a_recall_id_is_64_safe_characters_at_most(value, is_one):
+    assert cancellation.is_recall_id(value) is is_one
+
+
+@pytest.mark.parametrize(
+    ("value", "message_id"),
+    [(300, "300"), ("0300", "0300"), (0, "0"), (10**20, None), (True, None), (3.0, None)],
+)
+def test_an_id_may_be_a_number_or_a_string(value, message_id):
+    assert cancellation.read_message_id(value) == message_id
 
 
 def test_a_service_whose_data_do_not_ship_is_refused_with_what_to_do():

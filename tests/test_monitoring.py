@@ -96,6 +96,7 @@ def test_the_alarms_are_these():
         "DeadLetters": ("ApproximateNumberOfMessagesVisible", "DeadLetterQueueName"),
         "QueueNotRead": ("ApproximateAgeOfOldestMessage", "QueueName"),
         "CancelsRetried": ("QueueAge", SERVICE),
+        "CutOffMarginSmall": ("CutOffMargin", SERVICE),
         "ApiServerErrors": ("5xx", "ApiId"),
         "ApiFunctionThrottles": ("Throttles", "ApiFunctionName"),
         "WorkerFunctionThrottles": ("Throttles", "WorkerFunctionName"),
@@ -179,7 +180,8 @@ def emitted(provider, cloud, monkeypatch, written):
             patch.setattr(cancellation, "_api_key", api_key.ApiKey())
             patch.setenv("ALERT_TOPIC_ARN", cloud.topic_arn + "-gone")
             provider_does(provider, cloud, patch)
-            worker.handler(cloud.queue_event(json.dumps({"messageId": message_id})), Context())
+            body = {"messageId": message_id, "sendAt": "2099-11-24T09:00:00Z"}
+            worker.handler(cloud.queue_event(json.dumps(body)), Context())
             sqs_backends[ACCOUNT][REGION].queues["queue"]._messages.clear()
     return [
         ("SmsCancel", name, dimensions)

@@ -141,6 +141,8 @@ def test_the_queue_door(
         }
     check_alert(cloud.alerts(), outcome, code, "queue", alert)
     check_log(written, outcome, code, "queue")
+    [line] = written.logged("cancel settled")
+    assert line["disposition"] == {"dead-letter": "dead_lettered"}.get(queue, queue.split()[0])
 
 
 def check_alert(alerts, outcome, code, door, expected):

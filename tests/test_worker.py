@@ -2,6 +2,8 @@
 
 import json
 import threading
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -270,6 +272,221 @@ def test_a_wrong_environment_fails_the_batch_by_the_name_of_its_variable(
     with pytest.raises(ConfigurationError, match=f"variable {name} "):
         worker.handler(event, Context())
     assert provider.calls.total() == 0
+
+
+def message(margin_s, **more):
+    """Return a message whose cut-off, five minutes before its sendAt, is so many seconds ahead."""
+    send_at = datetime.now(UTC) + timedelta(seconds=margin_s + 300)
+    return json.dumps({"messageId": 300, "sendAt": send_at.isoformat(), **more})
+
+
+REFUSED = '{"success": false, "code": %d}'
+
+
+@pytest.mark.parametrize(
+    ("margin_s", "code", "receive_count", "longest_s"),
+    [
+        (3600, 429, 1, 5),
+        (3600, 429, 5, 80),
+        (3600, 429, 69, 120),
+        (130, 429, 6, 120),
+        (60, 429, 5, 50),
+        (60, 429, 69, 50),
+        (60, 429, 3, 20),
+        (25, 11, 1, 15),
+        (14, 11, 3, 5),
+        (10, 429, 6, 5),
+    ],
+)
+def test_no_retry_waits_past_the_cut_off(
+    margin_s, code, receive_count, longest_s, cloud, work, provider
+):
+    provider.plan(fault("status", status=200, body=REFUSED % code))
+    body = message(margin_s)
+    assert len(work(cloud.queue_event(body, receive_count=receive_count))) == 1
+    assert 0.8 * (longest_s - 2) - 2 < cloud.visible_in_s()[body] <= longest_s
+    assert cloud.dead_letters() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"), [(11, "credits_exhausted"), (429, "throttled"), (99, "unreadable")]
+)
+@pytest.mark.parametrize("receive_count", [1, 3])
+def test_after_the_cut_off_one_answer_is_final(
+    code, outcome, receive_count, cloud, work, provider, written
+):
+    provider.plan(fault("status", status=200, body=REFUSED % code, times=None))
+    body = message(-1)
+    assert work(cloud.queue_event(body, receive_count=receive_count)) == []
+    assert provider.calls[300] == 1
+    [(copy, attributes)] = cloud.dead_letters()
+    send_at = datetime.fromisoformat(json.loads(body)["sendAt"])
+    assert copy == body
+    assert (attributes["outcome"], attributes["code"]) == (outcome, str(code))
+    assert attributes["detail"] == (
+        f"{Outcome(outcome).detail} It is not tried again: the cut-off, five minutes before "
+        f"sendAt, was {(send_at - timedelta(minutes=5)).isoformat()}."
+    )
+    [line] = written.logged("cancel settled")
+    assert line["disposition"] == "dead_lettered"
+    assert line["margin_s"] < 0
+
+
+def test_after_the_cut_off_an_sms_may_still_be_cancelled(cloud, work, provider, written):
+    assert work(cloud.queue_event(message(-3600))) == []
+    assert provider.state(300) == "cancelled"
+    assert cloud.dead_letters() == []
+    assert written.logged("cancel settled")[0]["disposition"] == "done"
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(4, "not_found"), (6, "too_late")])
+def test_what_is_never_tried_again_names_no_cut_off(code, outcome, cloud, work, provider):
+    provider.plan(fault("status", status=200, body=REFUSED % code))
+    work(cloud.queue_event(message(-1)))
+    [(_, attributes)] = cloud.dead_letters()
+    assert attributes["detail"] == Outcome(outcome).detail
+
+
+def test_the_last_receive_before_the_cut_off_names_none_either(cloud, work, provider):
+    provider.plan(fault("status", status=200, body=REFUSED % 11))
+    assert work(cloud.queue_event(message(3600), receive_count=70)) == []
+    [(_, attributes)] = cloud.dead_letters()
+    assert attributes["detail"] == Outcome.CREDITS_EXHAUSTED.detail
+
+
+def test_an_answer_to_a_question_from_before_the_cut_off_is_not_final(cloud, work, monkeypatch):
+    def cancel(*_):
+        time.sleep(2.2)
+        return smspartner.Answer(Outcome.THROTTLED, 429, 429)
+
+    monkeypatch.setattr(smspartner, "cancel", cancel)
+    body = message(2)
+    assert len(work(cloud.queue_event(body, receive_count=6))) == 1
+    assert cloud.dead_letters() == []
+    assert 2 < cloud.visible_in_s()[body] <= 5
+
+
+@pytest.mark.parametrize(("code", "longest_s"), [(429, 20), (11, 120), (4, 20)])
+def test_after_the_cut_off_a_dead_letter_that_cannot_be_sent_is_tried_again_as_ever(
+    code, longest_s, cloud, work, provider, written
+):
+    breaks("sqs", "SendMessage")
+    provider.plan(fault("status", status=200, body=REFUSED % code))
+    body = message(-1)
+    assert len(work(cloud.queue_event(body, receive_count=3))) == 1
+    assert 0.8 * longest_s - 2 < cloud.visible_in_s()[body] <= longest_s
+    [line] = written.logged("cancel settled")
+    assert line["disposition"] == "retry"
+    assert not any("CutOffMargin" in metrics for _, metrics in written.metrics())
+
+
+MARKER = "marker-7261"
+
+
+@pytest.mark.parametrize(
+    "send_at",
+    [
+        MARKER,
+        [MARKER],
+        {"at": MARKER},
+        MARKER * 20_000,
+        "",
+        None,
+        True,
+        1795506900,
+        1e300,
+        "2026-11-24",
+        "2026-11-24T09:00:00",
+        "0001-01-01T00:00:00Z",
+        "\ud800",
+        "9" * 5000,
+    ],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_an_unreadable_send_time_is_written_down_and_the_sms_is_cancelled_all_the_same(
+    send_at, cloud, work, provider, written
+):
+    assert work(cloud.queue_event(json.dumps({"messageId": 300, "sendAt": send_at}))) == []
+    assert provider.state(300) == "cancelled"
+    [line] = written.logged("sendAt not readable")
+    assert (line["level"], line["message_id"]) == ("WARNING", "300")
+    assert MARKER not in written.text
+    [settled] = written.logged("cancel settled")
+    assert not {"send_at", "margin_s"} & set(settled)
+
+
+@pytest.mark.parametrize(
+    "recall_id", ["", "x" * 65, "a b", "é", "a\n", 1, None, ["a"], {}, "\ud800"], ids=ascii
+)
+def test_an_unreadable_recall_id_is_left_out_and_the_sms_is_cancelled_all_the_same(
+    recall_id, cloud, work, provider, written
+):
+    assert work(cloud.queue_event(json.dumps({"messageId": 300, "recallId": recall_id}))) == []
+    assert provider.state(300) == "cancelled"
+    assert "recall_id" not in written.logged("cancel settled")[0]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=5,
+)
+times = st.datetimes(timezones=st.timezones()).map(datetime.isoformat)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(json_values, json_values | times)
+def test_no_optional_field_loses_an_id(recall_id, send_at):
+    request = worker._read(json.dumps({"messageId": 300, "recallId": recall_id, "sendAt": send_at}))
+    assert request.message_id == "300"
+    assert request.margin_s is None or isinstance(request.margin_s, int)
+
+
+def test_what_a_message_says_of_its_campaign_is_written_down(cloud, work, written):
+    work(cloud.queue_event(message(3600, recallId="r-1")))
+    [line] = written.logged("cancel settled")
+    assert (line["recall_id"], line["disposition"]) == ("r-1", "done")
+    assert 3590 <= line["margin_s"] < 3600
+    assert line["send_at"].endswith("+00:00")
+    assert written.metrics()[-1][1]["CutOffMargin"] == [line["margin_s"]]
+    assert '{"Name":"CutOffMargin","Unit":"Seconds"}' in written.text.replace(" ", "")
+
+
+def test_a_message_of_no_campaign_says_nothing_of_one(cloud, work, written):
+    work(cloud.queue_event('{"messageId": 300}'))
+    [line] = written.logged("cancel settled")
+    assert not {"recall_id", "margin_s", "send_at"} & set(line)
+    assert "CutOffMargin" not in written.metrics()[-1][1]
+
+
+def test_the_margins_are_of_what_is_settled(cloud, work, provider, written):
+    provider.schedule(301, 3600)
+    provider.plan(fault("status", status=200, body=REFUSED % 429, message_id=302))
+    bodies = [
+        message(margin_s, messageId=each)
+        for margin_s, each in ((1000, 300), (2000, 301), (3000, 302), (-4000, 303))
+    ]
+    assert len(work(cloud.queue_event(*bodies))) == 1
+    margins = sorted(written.metrics()[-1][1]["CutOffMargin"])
+    assert [round(margin, -3) for margin in margins] == [-4000, 1000, 2000]
+
+
+@pytest.mark.parametrize(
+    ("message_id", "operation"), [(999, "SendMessage"), (300, "ChangeMessageVisibility")]
+)
+def test_a_cancel_is_written_down_once_its_message_has_been_disposed_of(
+    message_id, operation, cloud, work, provider, written
+):
+    before = []
+
+    def look(**_):
+        before.append(written.logged("cancel settled"))
+
+    aws.client("sqs").meta.events.register(f"after-call.sqs.{operation}", look)
+    provider.plan(fault("status", status=200, body=REFUSED % 429, message_id=300))
+    work(cloud.queue_event(json.dumps({"messageId": message_id})))
+    assert before == [[]]
+    assert len(written.logged("cancel settled")) == 1
 
 
 def test_an_answer_lost_at_the_first_receive_is_done_at_the_second(cloud, work, provider):

@@ -3,10 +3,9 @@
 import json
 import math
 import random
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -22,7 +21,6 @@ BATCH = 10  # the most that SQS takes at once
 MAX_THREADS = 10
 TRIES = 3
 PAUSE_S = 0.2  # before the second try 0.2 to 0.4 s, before the third 0.4 to 0.8 s
-CUT_OFF = timedelta(minutes=5)  # before the send time: SMS Partner cancels nothing after it
 
 NOT_QUEUED = "The queue did not take it: send it again, it is safe."
 
@@ -68,34 +66,15 @@ def read(body: bytes) -> Campaign:
         raise Unreadable('Send a JSON object, in it "messageIds", a list of at least one id.')
     if len(given) > MAX_IDS:
         raise TooLarge(f"A request has at most {MAX_IDS:,} ids: send it in parts.")
-    send_at, recall_id = read_send_at(document.get("sendAt")), document.get("recallId")
+    send_at = cancellation.read_send_at(document.get("sendAt"))
+    recall_id = document.get("recallId")
     if "sendAt" in document and send_at is None:
         raise Unreadable(
             "sendAt must be a date and a time with an offset, as 2026-11-24T09:00:00+01:00."
         )
-    if "recallId" in document and not is_recall_id(recall_id):
+    if "recallId" in document and not cancellation.is_recall_id(recall_id):
         raise Unreadable("recallId must be 1 to 64 letters, digits, hyphens or underscores.")
     return Campaign(*_sort(given), send_at, recall_id)
-
-
-def read_send_at(value: object) -> datetime | None:
-    """Return the time that ISO 8601 text with an offset gives; None if it is none.
-
-    One whose cut-off would lie before the first day of the calendar is none either.
-    """
-    if not isinstance(value, str):
-        return None
-    try:
-        send_at = datetime.fromisoformat(value)
-        cut_off = send_at - CUT_OFF
-    except (ValueError, OverflowError):
-        return None
-    return send_at if cut_off.tzinfo else None
-
-
-def is_recall_id(value: object) -> bool:
-    """True for a string of 1 to 64 ASCII letters, digits, hyphens and underscores."""
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) is not None
 
 
 def _sort(given: list[Any]) -> tuple[dict[str, int | str], list[Rejected]]:

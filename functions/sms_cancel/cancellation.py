@@ -2,10 +2,12 @@
 
 import gc
 import random
+import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from datetime import datetime, timedelta
 from threading import Thread
 from typing import TypeGuard
 
@@ -19,6 +21,7 @@ CALL_DEADLINE_S = 6.0
 MAX_ATTEMPTS = 3
 PAUSE_S = 0.2  # before the second attempt 0.2 to 0.4 s, before the third 0.4 to 0.8 s
 ALERT_S = 3
+CUT_OFF = timedelta(minutes=5)  # before the send time: SMS Partner cancels nothing after it
 CONNECT_S = 3  # Lambda gives the start of an environment ten seconds
 
 ALERTING = (Outcome.API_KEY_REJECTED, Outcome.CREDITS_EXHAUSTED, Outcome.ACCOUNT_BLOCKED)
@@ -60,6 +63,25 @@ def read_message_id(value: object) -> str | None:
     if type(value) is int:  # not isinstance: true is an int too
         value = str(value)
     return value if is_message_id(value) else None
+
+
+def read_send_at(value: object) -> datetime | None:
+    """Return the time that ISO 8601 text with an offset gives; None if it is none.
+
+    One whose cut-off would lie before the first day of the calendar is none either.
+    """
+    if not isinstance(value, str):
+        return None
+    try:
+        send_at = datetime.fromisoformat(value)
+        return send_at if (send_at - CUT_OFF).tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def is_recall_id(value: object) -> TypeGuard[str]:
+    """True for a string of 1 to 64 ASCII letters, digits, hyphens and underscores."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value) is not None
 
 
 def cancel(message_id: str, ends_at: float) -> Cancellation:

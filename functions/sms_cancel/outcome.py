@@ -102,3 +102,6 @@ class Cancellation(NamedTuple):
     http_status: int | None = None
     latencies_ms: tuple[float, ...] = ()
     duration_ms: float = 0.0
+    recall_id: str | None = None
+    margin_s: int | None = None  # until the cut-off, negative after it; None where none is known
+    settled_at: float | None = None  # of time.time; None where it is to be tried again

@@ -20,8 +20,8 @@ _NEEDS_AN_OPERATOR = (
 )
 
 
-def log_settled(cancellation: Cancellation, door: str, **queue: int) -> None:
-    """Write the one line per cancel; ``queue`` holds ``receive_count`` and ``queue_age_ms``."""
+def log_settled(cancellation: Cancellation, door: str, **queue: object) -> None:
+    """Write the one line per cancel, without what is None; ``queue``: what only that door knows."""
     if cancellation.outcome.done:
         write = logger.info
     elif cancellation.outcome in _NEEDS_AN_OPERATOR:
@@ -38,6 +38,8 @@ def log_settled(cancellation: Cancellation, door: str, **queue: int) -> None:
             "attempts": len(cancellation.latencies_ms),
             "duration_ms": round(cancellation.duration_ms),
             "door": door,
+            "recall_id": cancellation.recall_id,
+            "margin_s": cancellation.margin_s,
             **queue,
         },
     )
@@ -74,6 +76,8 @@ def emit_metrics(
     for each in cancellations:
         values.append(("Attempts", MetricUnit.Count, len(each.latencies_ms)))
         values += [("ProviderLatency", MetricUnit.Milliseconds, ms) for ms in each.latencies_ms]
+        if each.settled_at is not None and each.margin_s is not None:
+            values.append(("CutOffMargin", MetricUnit.Seconds, each.margin_s))
     values += [("QueueAge", MetricUnit.Milliseconds, ms) for ms in queue_ages_ms]
     metrics = EphemeralMetrics()
     for name, unit, value in values:

@@ -84,7 +84,8 @@ def _draw_metrics(axes: Any, widget: dict[str, Any]) -> None:
         axes.axhline(line["value"], color="#d13212", linewidth=1, linestyle=(0, (5, 4)))
         axes.annotate(line["label"], (minutes[2], line["value"]), (0, 3), fontsize=8,
                       textcoords="offset points", color="#d13212")  # fmt: skip
-    axes.set_ylim(0, max(1.0, axes.dataLim.y1, axes.get_ylim()[1]) * 1.05)
+    lowest = min(0.0, axes.dataLim.y0) * 1.05
+    axes.set_ylim(lowest, max(1.0, axes.dataLim.y1, axes.get_ylim()[1]) * 1.05)
     axes.set_xlim(minutes[0], minutes[-1])
     hours = range(BEGIN_MINUTE, BEGIN_MINUTE + samples.MINUTES + 1, 30)
     axes.set_xticks(list(hours), [f"{at // 60}:{at % 60:02}" for at in hours])

@@ -100,6 +100,12 @@ SAMPLES: dict[str, dict[str, list[float]]] = {
             )
         )
     },
+    # Campaigns are called off hours before they leave, appointments often at the last moment.
+    "CutOffMargin": {
+        "": _each_minute(
+            lambda minute: -400 if RELEASED[minute] else min(_around(1500, 0.3), _around(1500, 0.3))
+        )
+    },
     "ApproximateAgeOfOldestMessage": {
         "": _each_minute(lambda minute: min(95.0, HELD[minute]) + 8 * (minute in SLOW))
     },

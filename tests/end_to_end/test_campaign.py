@@ -1,10 +1,14 @@
 """Many cancels at once through the deployed template: handed in over HTTP, done by the queue."""
 
 import json
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from infra.local import stack
 from infra.local.bundle import ROOT_USER
+from infra.local.provider_server import fault
 
 from .conftest import eventually
 from .test_doors import dead_letter, new_user
@@ -74,3 +78,47 @@ def test_an_unsigned_campaign_is_refused(bundle, provider):
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 def test_another_method_is_not_found(bundle, method):
     assert bundle.call(method, "/cancellations", ROOT_USER)[0] == 404
+
+
+def send_at(margin_s):
+    """Return a time whose cut-off, five minutes before it, is so many seconds ahead."""
+    return (datetime.now(UTC) + timedelta(seconds=margin_s + 300)).isoformat()
+
+
+def test_a_retry_comes_before_the_cut_off(bundle, provider):
+    provider.schedule(300, 320)
+    exhausted = '{"success": false, "code": 11}'
+    provider.plan(fault("status", status=200, body=exhausted))
+    begun_at = time.monotonic()
+    bundle.post({"messageIds": [300], "sendAt": send_at(20)})
+    assert eventually(lambda: provider.state(300) == "cancelled")
+    assert 5 < time.monotonic() - begun_at < 20  # without a sendAt 30 s later, and too late
+
+
+def test_after_the_cut_off_an_answer_is_final(bundle, provider):
+    provider.plan(fault("status", status=503, times=None))
+    body = {"messageIds": [300], "sendAt": send_at(-60), "recallId": "summer-1"}
+    assert bundle.post(body)[1]["accepted"] == 1
+    letter = dead_letter(bundle)
+    assert letter["outcome"] == "unavailable"
+    assert "It is not tried again: the cut-off, five minutes before sendAt" in letter["detail"]
+    [line] = eventually(lambda: lines_of(bundle, "summer-1"))
+    assert (line["disposition"], line["outcome"]) == ("dead_lettered", "unavailable")
+    assert line["margin_s"] < -60
+
+
+def lines_of(bundle, recall_id):
+    """Return what the log group that the stack names has of a campaign."""
+    found = stack.client(bundle.endpoint, "logs").filter_log_events(
+        logGroupName=bundle.outputs["WorkerLogGroupName"],
+        filterPattern=f'"cancel settled" "{recall_id}"',
+    )
+    return [json.loads(event["message"]) for event in found["events"]]
+
+
+def test_the_lines_of_a_campaign_are_found_in_the_log_group_that_the_stack_names(bundle, provider):
+    provider.schedule(300, 3600)
+    bundle.post({"messageIds": [300], "recallId": "winter-1"})
+    [line] = eventually(lambda: lines_of(bundle, "winter-1"))
+    assert (line["message_id"], line["recall_id"]) == ("300", "winter-1")
+    assert (line["outcome"], line["disposition"]) == ("cancelled", "done")

@@ -36,7 +36,7 @@ def fuzz(target: str, seconds: int, found: str) -> None:
             assert b"false" in body and b"5" in body  # noqa: PT018
 
     def message_body(data: bytes) -> None:
-        message_id = worker._message_id(data.decode("utf-8", errors="surrogateescape"))
+        message_id = worker._read(data.decode("utf-8", errors="surrogateescape")).message_id
         assert message_id is None or re.fullmatch("[0-9]{1,20}", message_id, re.ASCII)
 
     def path_parameter(data: bytes) -> None:
