@@ -165,6 +165,41 @@ def test_a_retry_waits_longer_each_time(cloud, work, provider, receive_count, co
     assert 0.8 * longest - 2 < visible_in_s <= longest
 
 
+@pytest.mark.parametrize(("code", "longest_s"), [(429, [5, 10, 120]), (11, [30, 60, 120])])
+def test_no_retry_waits_longer_than_designed(cloud, work, provider, monkeypatch, code, longest_s):
+    waits_s = []
+    monkeypatch.setattr("random.uniform", lambda _, longest: longest)
+    aws.client("sqs").meta.events.register(
+        "provide-client-params.sqs.ChangeMessageVisibility",
+        lambda params, **_: waits_s.append(params["VisibilityTimeout"]),
+    )
+    for receive_count in (1, 2, 69):
+        provider.plan(fault("status", body=f'{{"success": false, "code": {code}}}'))
+        work(cloud.queue_event('{"messageId": 300}', receive_count=receive_count))
+    assert waits_s == longest_s
+
+
+def test_what_comes_after_the_calls_has_its_time_reserved():
+    config = aws._CONFIG
+    call_s = config.retries["total_max_attempts"] * config.read_timeout + 1  # and a pause
+    assert 4 * call_s == worker.RESERVE_S  # a new key, a dead letter, a visibility, an alert
+
+
+def test_a_line_names_the_invocation_that_wrote_it(cloud, work, written):
+    context = Context()
+    context.aws_request_id = "another"
+    work(cloud.queue_event('{"messageId": 300}'), context)
+    assert [line["function_request_id"] for line in written.logged("cancel settled")] == ["another"]
+
+
+def test_one_receive_may_be_all(cloud, work, provider, monkeypatch):
+    monkeypatch.setenv("MAX_RECEIVE_COUNT", "1")
+    provider.plan(fault("html"))
+    assert work(cloud.queue_event('{"messageId": 300}')) == []
+    [(_, attributes)] = cloud.dead_letters()
+    assert attributes["outcome"] == "unreadable"
+
+
 @pytest.mark.parametrize("receive_count", [70, 71])
 def test_the_last_receive_dead_letters_with_the_outcome(cloud, work, provider, receive_count):
     provider.plan(fault("status", status=200, body='{"success": false, "code": 11}'))
