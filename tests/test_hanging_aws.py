@@ -127,7 +127,7 @@ def test_an_alert_that_takes_too_long_is_not_waited_for(
     provider, provider_url, cloud, monkeypatch, written
 ):
     hanging = threading.Event()
-    monkeypatch.setattr(cancellation, "ALERT_S", 0.1)
+    monkeypatch.setattr(cancellation, "TELL_S", 0.1)
     monkeypatch.setattr(cancellation.alerts, "publish", lambda *_, **__: hanging.wait(10))
     provider.configure(api_key="another")
     assert call()["outcome"] == "api_key_rejected"

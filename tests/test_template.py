@@ -151,6 +151,19 @@ def test_each_door_may_send_to_one_queue():
     }
 
 
+def test_events_may_be_put_on_the_default_bus_in_our_own_name_and_only_if_wanted():
+    [put] = [each for each in statements("Allow") if "events:" in str(each["Action"])]
+    assert put["Action"] == "events:PutEvents"
+    assert put["Resource"]["Fn::Sub"].endswith(":${AWS::AccountId}:event-bus/default")
+    assert put["Condition"] == {"StringEquals": {"events:source": "sms-cancel"}}
+    assert TEMPLATE["Resources"]["EventsPolicy"]["Condition"] == "PutEvents"
+    wanted = {"Fn::If": ["PutEvents", {"Ref": "EventsPolicy"}, {"Ref": "AWS::NoValue"}]}
+    for role in ("ApiRole", "WorkerRole"):
+        assert wanted in resources("IAM::Role")[role]["ManagedPolicyArns"]
+    assert TEMPLATE["Conditions"]["PutEvents"] == {"Fn::Equals": [{"Ref": "OutcomeEvents"}, "true"]}
+    assert TEMPLATE["Parameters"]["OutcomeEvents"]["Default"] == "false"
+
+
 def test_the_code_itself_may_touch_no_network_interface():
     [denied] = statements("Deny")
     assert (denied["Action"], denied["Resource"]) == ("ec2:*", "*")

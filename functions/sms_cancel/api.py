@@ -71,6 +71,8 @@ def _respond(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     if event["routeKey"] != ROUTE:
         return _no_such_route(event["rawPath"], request_id)
     settled = _cancel(event["pathParameters"]["messageId"], context)
+    if settled.outcome.done:
+        settled = settled._replace(settled_at=time.time())
     telemetry.log_settled(settled, door="http")
     cancellation.report([settled], door="http", request_id=request_id)
     return _answer(settled, request_id)

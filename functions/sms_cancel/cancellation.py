@@ -1,9 +1,11 @@
 """The use case: cancel one SMS with the key in force, and alert the operators who must act."""
 
 import gc
+import os
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -20,11 +22,13 @@ from sms_cancel.smspartner import Answer
 CALL_DEADLINE_S = 6.0
 MAX_ATTEMPTS = 3
 PAUSE_S = 0.2  # before the second attempt 0.2 to 0.4 s, before the third 0.4 to 0.8 s
-ALERT_S = 3
+TELL_S = 3  # for alerts and events together
 CUT_OFF = timedelta(minutes=5)  # before the send time: SMS Partner cancels nothing after it
 CONNECT_S = 3  # Lambda gives the start of an environment ten seconds
 
 ALERTING = (Outcome.API_KEY_REJECTED, Outcome.CREDITS_EXHAUSTED, Outcome.ACCOUNT_BLOCKED)
+ALERT_FAILED, EVENT_FAILED = "AlertPublishFailed", "EventPutFailed"  # metrics
+UNTOLD = {ALERT_FAILED: "alert not published", EVENT_FAILED: "event not put"}
 _ASK_AGAIN = (Outcome.TIMED_OUT, Outcome.UNAVAILABLE)
 
 _api_key = ApiKey()
@@ -146,31 +150,37 @@ def report(
     request_id: str,
     queue_ages_ms: Sequence[int] = (),
 ) -> None:
-    """Push the alerts of one invocation, one per alerting outcome, and emit its metrics.
+    """Push the alerts and events of one invocation, and emit its metrics.
 
+    Alerts: one per alerting outcome. Events: one per settled cancel, where OUTCOME_EVENTS is true.
     Never raises: what has become of an SMS does not change because nobody could be told.
     """
     try:
-        events = {"AlertPublishFailed": _alert(cancellations, door, request_id)}
-        telemetry.emit_metrics(cancellations, events | _api_key.take_events(), queue_ages_ms)
+        untold = _tell(cancellations, door, request_id)
+        telemetry.emit_metrics(cancellations, untold | _api_key.take_events(), queue_ages_ms)
     except Exception as error:  # noqa: BLE001  see above
         telemetry.log_bug(error)
 
 
-def _alert(cancellations: Sequence[Cancellation], door: str, request_id: str) -> int:
-    """Publish an alert for each alerting outcome; return how many could not be published."""
+def _tell(cancellations: Sequence[Cancellation], door: str, request_id: str) -> dict[str, int]:
+    """Publish and put what there is to tell; return how many calls failed, by their metric."""
     by_outcome = [
         [each for each in cancellations if each.outcome is outcome] for outcome in ALERTING
     ]
     # Not waited for beyond 3 s: a thread that hangs ends by its client's timeouts.
-    pool = ThreadPoolExecutor(len(ALERTING))
-    published = [
-        pool.submit(alerts.publish, concerned, door=door, request_id=request_id)
+    pool = ThreadPoolExecutor(len(ALERTING) + 1)
+    telling = {
+        pool.submit(alerts.publish, concerned, door=door, request_id=request_id): ALERT_FAILED
         for concerned in by_outcome
         if concerned
-    ]
+    }
+    if os.environ.get("OUTCOME_EVENTS") == "true":
+        from sms_cancel import outcome_events  # noqa: PLC0415  only who wants events pays for it
+
+        for batch in outcome_events.batches(cancellations):
+            telling[pool.submit(outcome_events.put, batch, door=door)] = EVENT_FAILED
     pool.shutdown(wait=False)
-    in_time, late = wait(published, ALERT_S)
-    if late:
-        telemetry.logger.error("alert not published", extra={"reason": f"over {ALERT_S} s"})
-    return len(late) + sum(not each.result() for each in in_time)
+    _, late = wait(telling, TELL_S)
+    for metric in {telling[each] for each in late}:
+        telemetry.logger.error(UNTOLD[metric], extra={"reason": f"over {TELL_S} s"})
+    return dict(Counter(telling[each] for each in telling if each in late or not each.result()))

@@ -115,7 +115,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "_call: deadline_s = max(-1.0, min(CALL_DEADLINE_S, ends_at - called_at))": (
             "it is only called before the end"
         ),
-        "_alert: without pool.shutdown(wait=False)": (
+        "_tell: without pool.shutdown(wait=False)": (
             "a pool that nobody holds any more ends its threads by itself"
         ),
     },
