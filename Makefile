@@ -21,6 +21,9 @@ SYSTEM_PYTHON := $(shell python3 -c 'import sys; sys.exit(sys.version_info < (3,
 	"$$($(PYTHON) -c 'import sys; print(sys.version_info[:2])')" && echo python3)
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --requirement
+# The command `recall`, editable: its pins are installed already, what builds it too (flit_core).
+PIP_INSTALL_RECALL := -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
+	--no-build-isolation --editable .
 PYTEST := -m pytest --numprocesses 2 --dist loadfile
 
 # Its exit code alone would also be 0 if it had judged nothing. Of what monitoring.yaml holds (alarms, a
@@ -96,16 +99,19 @@ picture: .venv-picture/ready
 .venv/ready: requirements.txt
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python $(PIP_INSTALL) requirements.txt
+	.venv/bin/python $(PIP_INSTALL_RECALL)
 	touch $@
 
 .venv-system/ready: requirements.txt
 	$(SYSTEM_PYTHON) -m venv --clear .venv-system
 	.venv-system/bin/python $(PIP_INSTALL) requirements.txt
+	.venv-system/bin/python $(PIP_INSTALL_RECALL)
 	touch $@
 
 .venv-local/ready: infra/local/requirements.txt
 	$(PYTHON) -m venv --clear .venv-local
 	.venv-local/bin/python $(PIP_INSTALL) infra/local/requirements.txt
+	.venv-local/bin/python $(PIP_INSTALL_RECALL)
 	touch $@
 
 .venv-sam/ready: infra/sam/requirements.txt

@@ -39,9 +39,7 @@ def redrive(
     with ThreadPoolExecutor(AT_ONCE) as pool:
         try:
             while new := [
-                each
-                for each in _receive(sqs, dead_letter_queue_url)
-                if each["MessageId"] not in met
+                each for each in receive(sqs, dead_letter_queue_url) if each["MessageId"] not in met
             ]:
                 met.update(each["MessageId"] for each in new)
                 chosen = [each for each in new if _outcome(each) in outcomes]
@@ -50,15 +48,17 @@ def redrive(
                 list(pool.map(take, chosen))
                 taken.update(_outcome(each) for each in chosen)
         finally:
-            _show(sqs, dead_letter_queue_url, left)
+            show(sqs, dead_letter_queue_url, left)
     return there, taken
 
 
-def _receive(sqs: Any, queue_url: str) -> list[dict[str, Any]]:
+def receive(sqs: Any, queue_url: str) -> list[dict[str, Any]]:
+    """Return up to ten messages, and hide them from others for ten minutes."""
     answer = sqs.receive_message(
         QueueUrl=queue_url,
         MaxNumberOfMessages=AT_ONCE,
-        MessageAttributeNames=["outcome"],
+        MessageAttributeNames=["outcome", "code"],
+        MessageSystemAttributeNames=["SentTimestamp"],
         VisibilityTimeout=HIDDEN_S,
         WaitTimeSeconds=2,  # any wait makes SQS look everywhere before it says that there is none
     )
@@ -71,7 +71,8 @@ def _outcome(message: dict[str, Any]) -> str:
     return str(attribute.get("StringValue", "none"))
 
 
-def _show(sqs: Any, queue_url: str, messages: list[dict[str, Any]]) -> None:
+def show(sqs: Any, queue_url: str, messages: list[dict[str, Any]]) -> None:
+    """Let others see received messages again, at once."""
     for start in range(0, len(messages), AT_ONCE):
         entries = [
             {

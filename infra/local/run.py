@@ -12,17 +12,18 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from zoneinfo import ZoneInfo
 
 from infra.local import stack
-from infra.local.bundle import Bundle
+from infra.local.bundle import ROOT_USER, Bundle
 from infra.local.provider import Provider
 from infra.local.provider_server import serve
+from infra.recall.stack import LOCAL
 
 PARIS = ZoneInfo("Europe/Paris")  # SMS Partner's clock
 PATIENCE_S = 20
@@ -134,6 +135,9 @@ It stays up until Ctrl-C. Try it by hand, with curl 7.75 or newer:
   curl --aws-sigv4 aws:amz:{region}:sqs --user test:test {queue_url} \\
     -d Action=SendMessage --data-urlencode 'MessageBody={{"messageId": 301}}'
 
+  # recall a campaign: the ids of a file, or of standard input
+  echo 302 | {recall} - --local --yes --wait --results {results}
+
   # a message that names no SMS
   curl --aws-sigv4 aws:amz:{region}:sqs --user test:test {queue_url} \\
     -d Action=SendMessage -d MessageBody=poison
@@ -148,14 +152,36 @@ SIMULATED = """
 """
 
 
+@contextmanager
+def announced(bundle: Bundle, file: Path) -> Iterator[None]:
+    """Write down where the local stack is, for ``recall --local``, for as long as it is there."""
+    place = {
+        "stack": "sms-cancel",
+        "endpoint": bundle.endpoint,
+        "api_url": bundle.api_url,
+        "ca_file": stack.ca_file(bundle.endpoint),
+        "region": stack.REGION,
+        "access_key": ROOT_USER["access_key"],
+        "secret_key": ROOT_USER["secret_key"],
+    }
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(place))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
 def stay_up(bundle: Bundle, provider: Provider | None, provider_url: str) -> None:
     if provider is not None:
-        for message_id in (300, 301):
+        for message_id in (300, 301, 302):
             provider.schedule(message_id, 24 * 3600)
     print(
         BY_HAND.format(
             ca_file=stack.ca_file(bundle.endpoint),
             region=stack.REGION,
+            recall=Path(sys.executable).with_name("recall"),
+            results=Path(stack.ca_file(bundle.endpoint)).with_name("results.csv"),
             api_url=bundle.api_url,
             queue_url=bundle.outputs["QueueUrl"],
             dead_letter_queue_url=bundle.outputs["DeadLetterQueueUrl"],
@@ -187,7 +213,8 @@ def main() -> int:
         if provider is not None:
             demonstrate(bundle, provider, url, api_key)
         if not os.environ.get("ONCE"):
-            stay_up(bundle, provider, url)
+            with announced(bundle, LOCAL):
+                stay_up(bundle, provider, url)
     return 0
 
 

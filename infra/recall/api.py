@@ -1,0 +1,128 @@
+"""The bulk door of the HTTP API: a thousand ids a request, several requests at once."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any, NamedTuple
+
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.exceptions import HTTPClientError
+
+from infra.recall import Ending, ExitCode
+from infra.recall.stack import AT_ONCE, Stack, explained
+
+PATH = "/cancellations"
+CHUNK = 1000  # the most that the API takes
+PAUSES_S = (1, 2, 4, 8, 15, 15, 15)  # a minute in all
+LONGEST_PAUSE_S = 30  # whatever Retry-After says: the campaign does not wait
+
+
+class Trouble(NamedTuple):
+    """Why ids are not on the queue yet; they may be after a pause of ``pause_s`` or more."""
+
+    why: str
+    pause_s: float = 0
+
+
+class Sender:
+    """Puts ids on the queue; ``keep`` is called with those that it took, ``tell`` with troubles."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        campaign: dict[str, str],
+        keep: Callable[[list[str]], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._stack = stack
+        self._campaign = campaign  # what each message says besides its id: recallId, sendAt
+        self._keep = keep
+        self._tell = tell
+        self._stopped = Event()
+
+    def send(self, ids: list[str]) -> None:
+        """Send all; raise Ending where not all could be sent.
+
+        Then, and at Ctrl-C, requests that are under way still come to their end.
+        """
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            try:
+                chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
+                for sent in [pool.submit(self._send_chunk, chunk) for chunk in chunks]:
+                    sent.result()
+            finally:
+                self._stopped.set()
+                pool.shutdown(cancel_futures=True)
+
+    def _send_chunk(self, ids: list[str]) -> None:
+        try:
+            with explained(ExitCode.UNFINISHED):
+                self._insist(ids)
+        except BaseException:
+            self._stopped.set()  # the others would only meet the same
+            raise
+
+    def _insist(self, ids: list[str]) -> None:
+        for pause_s in (*PAUSES_S, None):
+            if self._stopped.is_set():
+                return
+            ids, trouble = self._offer(ids)
+            if not ids:
+                return
+            if pause_s is None:
+                raise Ending(f"{trouble.why}; given up", ExitCode.UNFINISHED)
+            self._tell(trouble.why)
+            self._stopped.wait(max(pause_s, trouble.pause_s))
+
+    def _offer(self, ids: list[str]) -> tuple[list[str], Trouble]:
+        """Send ids once; return those that the queue has not taken, and why."""
+        try:
+            answer = self._stack.post(PATH, {"messageIds": ids, **self._campaign})
+        except (HTTPClientError, NoConnection) as error:
+            return ids, Trouble(f"no answer from the API ({type(error).__name__})")
+        status, document = answer.status_code, _document(answer)
+        if status == 202:
+            left = _left(ids, document)
+            self._keep([each for each in ids if each not in left])
+            return list(left), Trouble(next(iter(left.values()), ""))
+        why = f"the API answers {status}: {document.get('detail') or document.get('message')}"
+        if status == 429 or status >= 500:
+            return ids, Trouble(why, _retry_after_s(answer))
+        raise Ending(f"{why}{_advice(status)}", ExitCode.UNFINISHED)
+
+
+def _document(answer: AWSResponse) -> dict[str, Any]:
+    try:
+        document = json.loads(answer.content)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _left(ids: list[str], document: dict[str, Any]) -> dict[str, str]:
+    """Return which ids the queue has not taken, with the API's reasons.
+
+    All of them where the answer does not add up: sent twice is harmless, believed wrongly is not.
+    """
+    try:
+        left = {str(each["messageId"]): str(each["detail"]) for each in document["rejected"]}
+        if left.keys() <= set(ids) and document["accepted"] == len(ids) - len(left):
+            return left
+    except (KeyError, TypeError):
+        pass
+    return dict.fromkeys(ids, "the API's answer does not add up")
+
+
+def _retry_after_s(answer: AWSResponse) -> float:
+    value = str(answer.headers.get("Retry-After", ""))
+    return min(int(value), LONGEST_PAUSE_S) if value.isascii() and value.isdigit() else 0
+
+
+def _advice(status: int) -> str:
+    return {
+        401: ". It takes tokens (JwtIssuer), and recall only signs with AWS credentials",
+        403: ". Log in again, or get execute-api:Invoke on POST /cancellations",
+        404: ". Deploy this version of the bundle first",
+    }.get(status, "")

@@ -1,0 +1,157 @@
+"""What becomes of the ids: read from the worker's log, and from the dead-letter queue."""
+
+import csv
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from infra import redrive
+from infra.recall.journal import sync_folder
+from infra.recall.stack import Stack
+
+DONE = ("cancelled", "already_cancelled")
+DEAD_LETTERED = "dead_lettered"  # by SQS itself, after crashes: with no outcome
+UNDECIDED = "undecided"
+
+POLL_S = 2
+OVERLAP_S = 10  # lines come late, and not in the order of their times
+QUIET_S = 20  # nothing decided for so long: look for what came later still, and for dead letters
+LONGEST_QUIET_S = 300
+SILENCE_S = 900  # each id that is tried again has a line every two minutes: none is coming any more
+CLOCKS_S = 900  # this machine's clock may be so much ahead
+
+
+class Settled(NamedTuple):
+    """What became of one id. ``time``: ISO 8601, of the log line or of the dead letter."""
+
+    outcome: str
+    code: int | str | None
+    time: str
+
+
+class Outcomes:
+    """What is known of the ids of one recall; ``undecided`` has each latest try's outcome or ""."""
+
+    def __init__(self, ids: list[str], recall_id: str) -> None:
+        self.recall_id = recall_id
+        self.undecided = dict.fromkeys(ids, "")
+        self._settled: dict[str, Settled | None] = dict.fromkeys(ids)
+
+    def read_line(self, line: str, at_ms: int) -> None:
+        """Take a line of the log; the first that says done of an id wins over all others."""
+        fields = _object(line)
+        message_id = str(fields.get("message_id"))
+        is_ours = fields.get("recall_id") == self.recall_id and message_id in self._settled
+        if not is_ours or fields.get("message") != "cancel settled":
+            return
+        if fields.get("disposition") in ("done", "dead_lettered"):
+            self._settle(message_id, Settled(fields["outcome"], fields["code"], _iso(at_ms)))
+        elif message_id in self.undecided:
+            self.undecided[message_id] = fields["outcome"]
+
+    def read_dead_letter(self, message: dict[str, Any]) -> None:
+        """Take a message of the dead-letter queue, for an id of which no line is known."""
+        body, attributes = _object(message["Body"]), message.get("MessageAttributes", {})
+        message_id = str(body.get("messageId"))
+        if body.get("recallId") == self.recall_id and message_id in self.undecided:
+            outcome = attributes.get("outcome", {}).get("StringValue", DEAD_LETTERED)
+            code = attributes.get("code", {}).get("StringValue")
+            at_ms = int(message["Attributes"]["SentTimestamp"])
+            self._settle(message_id, Settled(outcome, code, _iso(at_ms)))
+
+    def _settle(self, message_id: str, settled: Settled) -> None:
+        known = self._settled[message_id]
+        if known is None or known.outcome not in DONE:
+            self._settled[message_id] = settled
+            self.undecided.pop(message_id, None)
+
+    def counts(self) -> Counter[str]:
+        return Counter(each.outcome if each else UNDECIDED for each in self._settled.values())
+
+    def write(self, path: Path) -> None:
+        """Write the results as a CSV: id, outcome, code, time. It is there whole or not at all."""
+        part = path.with_name(f"{path.name}.part")
+        with part.open("w", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(("id", *Settled._fields))
+            for message_id, settled in self._settled.items():
+                rows.writerow((message_id, *(settled or (UNDECIDED, None, None))))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(path)
+
+
+class Follower:
+    """Reads the worker's log and the dead-letter queue of a stack into the outcomes of a recall."""
+
+    def __init__(self, stack: Stack, outcomes: Outcomes, begun_at: float) -> None:
+        self._log = stack.client("logs").get_paginator("filter_log_events")
+        self._log_group_name = stack.log_group_name
+        self._sqs = stack.client("sqs")
+        self._dead_letter_queue_url = stack.dead_letter_queue_url
+        self._outcomes = outcomes
+        self._begun_ms = self._newest_ms = int((begun_at - CLOCKS_S) * 1000)
+
+    def follow(self) -> Iterator[None]:
+        """Read until all is decided, or nothing is heard any more; yield after each look."""
+        undecided = self._outcomes.undecided
+        heard_at = decided_at = time.monotonic()
+        quiet_s = QUIET_S
+        while undecided and time.monotonic() - heard_at < SILENCE_S:
+            before = len(undecided), self._newest_ms
+            self._read_log("", self._newest_ms - OVERLAP_S * 1000)
+            if undecided and time.monotonic() - decided_at > quiet_s:
+                self._read_log("-retry", self._begun_ms)  # all but the tries that decide nothing
+                self._read_dead_letters()
+                decided_at, quiet_s = time.monotonic(), min(2 * quiet_s, LONGEST_QUIET_S)
+            if len(undecided) < before[0]:
+                decided_at, quiet_s = time.monotonic(), QUIET_S
+            if (len(undecided), self._newest_ms) != before:
+                heard_at = time.monotonic()
+            yield
+            if undecided:
+                time.sleep(POLL_S)
+
+    def _read_log(self, pattern: str, since_ms: int) -> None:
+        for page in self._log.paginate(
+            logGroupName=self._log_group_name,
+            filterPattern=f'"{self._outcomes.recall_id}" {pattern}'.strip(),
+            startTime=since_ms,
+        ):
+            for event in page["events"]:
+                self._outcomes.read_line(event["message"], event["timestamp"])
+                self._newest_ms = max(self._newest_ms, event["timestamp"])
+
+    def _read_dead_letters(self) -> None:
+        """Look at each message once, and let others see it again."""
+        met: dict[str, dict[str, Any]] = {}
+        try:
+            while new := {
+                each["MessageId"]: each
+                for each in redrive.receive(self._sqs, self._dead_letter_queue_url)
+                if each["MessageId"] not in met
+            }:
+                met |= new
+        finally:
+            redrive.show(self._sqs, self._dead_letter_queue_url, list(met.values()))
+        for message in met.values():
+            self._outcomes.read_dead_letter(message)
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Read a JSON object; whatever else it is counts as an empty one."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _iso(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,120 @@
+"""Where the bundle runs, by the outputs of its stack, and the caller's way to it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
+
+from infra.recall import Ending, ExitCode
+
+LOCAL = Path(__file__).parents[2] / "build" / "local-stack.json"  # there while `make run` runs
+AT_ONCE = 8  # requests to the API, which lets a hundred through
+API_TIMEOUT_S = (5, 35)  # API Gateway answers within 30 s
+
+_LOGGED_OUT = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+)
+
+
+class Stack:
+    """A deployed bundle. ``local``: where the local one is, as ``make run`` writes it."""
+
+    def __init__(self, name: str, local: dict[str, str] | None = None) -> None:
+        self.name = name
+        self._session = botocore.session.Session()
+        self._client_options: dict[str, Any] = {}
+        if local:
+            self._session.set_credentials(local["access_key"], local["secret_key"])
+            self._session.set_config_variable("region", local["region"])
+            self._session.set_config_variable("ca_bundle", local["ca_file"])
+            self._client_options["endpoint_url"] = local["endpoint"]
+        self.region = self._session.get_config_variable("region")
+        outputs = self._outputs()
+        self.api_url = local["api_url"] if local else outputs["ApiUrl"]
+        self.dead_letter_queue_url = outputs["DeadLetterQueueUrl"]
+        self.log_group_name = outputs["WorkerLogGroupName"]
+        self._credentials = self._session.get_credentials()
+        self._http = URLLib3Session(
+            verify=self._session.get_config_variable("ca_bundle") or True,
+            proxies=get_environ_proxies(self.api_url),
+            timeout=API_TIMEOUT_S,
+            max_pool_connections=AT_ONCE,
+        )
+
+    def client(self, service: str) -> Any:
+        config = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard"})
+        return self._session.create_client(service, config=config, **self._client_options)
+
+    def post(self, path: str, body: dict[str, Any]) -> AWSResponse:
+        """Call the API, signed; raises BotoCoreError where there is no answer."""
+        request = AWSRequest(
+            "POST",
+            self.api_url + path,
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        credentials = self._credentials.get_frozen_credentials()  # renewed where they can be
+        SigV4Auth(credentials, "execute-api", self.region).add_auth(request)
+        return self._http.send(request.prepare())
+
+    def _outputs(self) -> dict[str, str]:
+        cloudformation = self.client("cloudformation")
+        [described] = cloudformation.describe_stacks(StackName=self.name)["Stacks"]
+        return {each["OutputKey"]: each["OutputValue"] for each in described.get("Outputs", [])}
+
+
+def find(name: str | None) -> Stack:
+    """Return the stack of this name, or without one the local stack; raise Ending if it is away."""
+    try:
+        if name is None:
+            return _find_local()
+        with explained(ExitCode.NOTHING_SENT):
+            return Stack(name)
+    except KeyError as missing:
+        text = f"stack {name} has no output {missing}: is it sms-cancel, of this version?"
+        raise Ending(text, ExitCode.NOTHING_SENT) from missing
+
+
+def _find_local() -> Stack:
+    try:
+        local = json.loads(LOCAL.read_text())
+        return Stack(local["stack"], local)
+    except (OSError, BotoCoreError) as error:
+        text = "no local stack runs: start one with `make run`, and let it run"
+        raise Ending(text, ExitCode.NOTHING_SENT) from error
+
+
+@contextmanager
+def explained(code: ExitCode) -> Iterator[None]:
+    """Turn what AWS, its library and files raise into an Ending that says what to do."""
+    try:
+        yield
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise Ending(_explain(error), code) from error
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, NoCredentialsError):
+        return "no AWS credentials: log in (aws sso login), or choose AWS_PROFILE, and run it again"
+    if isinstance(error, NoRegionError):
+        return "no AWS region: set AWS_DEFAULT_REGION to the stack's, and run it again"
+    if not isinstance(error, ClientError):
+        return str(error)
+    refusal = error.response["Error"]
+    if refusal["Code"] in _LOGGED_OUT:
+        return "the AWS credentials are wrong or have expired: log in, and run it again"
+    return f"AWS answers {refusal['Code']} to {error.operation_name}: {refusal['Message']}"

@@ -1,0 +1,122 @@
+"""A deployed bundle as `recall` meets it, on loopback: stack outputs, bulk door, worker's log."""
+
+import json
+import threading
+from collections import deque
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+STACK = "sms-cancel-test"
+DESCRIBED = """
+<DescribeStacksResponse xmlns="http://cloudformation.amazonaws.com/doc/2010-05-15/">
+<DescribeStacksResult><Stacks><member><StackName>{name}</StackName>
+<CreationTime>2026-01-01T00:00:00Z</CreationTime><StackStatus>CREATE_COMPLETE</StackStatus>
+<Outputs>{outputs}</Outputs></member></Stacks></DescribeStacksResult></DescribeStacksResponse>
+"""
+OUTPUT = "<member><OutputKey>{}</OutputKey><OutputValue>{}</OutputValue></member>"
+REFUSED = "<ErrorResponse><Error><Code>{}</Code><Message>{}</Message></Error></ErrorResponse>"
+
+
+class BulkDoor:
+    """What it was sent and what it has taken; `script` holds what it does with the next requests.
+
+    A script's step: (status, answer, headers), or "drop" before or "lose" after it takes the ids,
+    or a function of the ids that returns the rejected ones.
+    """
+
+    def __init__(self):
+        self.url = ""
+        self.outputs = {}
+        self.refusal = None  # of CloudFormation: code and message
+        self.requests = []  # bodies
+        self.headers = []
+        self.taken = []  # ids, as often as they were taken
+        self.script = deque()
+        self.log = []  # (text, Unix milliseconds)
+        self.looks = deque()  # functions, each called before the log is read once
+        self._lock = threading.Lock()
+
+    def take(self, body):
+        with self._lock:
+            self.requests.append(body)
+            step = self.script.popleft() if self.script else None
+        if isinstance(step, tuple) or step == "drop":
+            return step
+        rejected = step(body["messageIds"]) if callable(step) else []
+        taken = [each for each in body["messageIds"] if each not in rejected]
+        with self._lock:
+            self.taken += taken
+        if step == "lose":
+            return "drop"
+        details = [{"messageId": each, "detail": "The queue did not take it."} for each in rejected]
+        return (202, {"accepted": len(taken), "rejected": details}, {})
+
+    def read_log(self, request):
+        """Answer FilterLogEvents with two lines a page, after an empty one, as AWS may."""
+        position = int(request.get("nextToken", "0"))
+        if position == 0:
+            if self.looks:
+                self.looks.popleft()()
+            return {"events": [], "nextToken": "1"}
+        phrase, _, without = request["filterPattern"].partition(" -")
+        found = [
+            {"message": text, "timestamp": at_ms}
+            for text, at_ms in sorted(self.log, key=lambda line: line[1])
+            if at_ms >= request["startTime"]
+            and phrase.strip('"') in text
+            and not (without and without in text)
+        ]
+        more = {"nextToken": str(position + 2)} if len(found) > position + 1 else {}
+        return {"events": found[position - 1 : position + 1]} | more
+
+    def describe(self):
+        if self.refusal:
+            return REFUSED.format(*self.refusal)
+        outputs = "".join(OUTPUT.format(*each) for each in self.outputs.items())
+        return DESCRIBED.format(name=STACK, outputs=outputs)
+
+
+@contextmanager
+def serve():
+    door = BulkDoor()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/cancellations":
+                door.headers.append(self.headers)
+                step = door.take(json.loads(body))
+                if step == "drop":
+                    self.close_connection = True
+                else:
+                    self.reply(*step)
+            elif "X-Amz-Target" in self.headers:
+                self.reply(200, door.read_log(json.loads(body)), {})
+            else:
+                self.reply(400 if door.refusal else 200, door.describe(), {})
+
+        def reply(self, status, answer, headers):
+            text = answer if isinstance(answer, str) else json.dumps(answer)
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(text.encode()))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        door.url = f"http://127.0.0.1:{server.server_address[1]}"
+        door.outputs = {
+            "ApiUrl": door.url,
+            "DeadLetterQueueUrl": "https://sqs.eu-west-3.amazonaws.com/123456789012/dead-letters",
+            "WorkerLogGroupName": "worker",
+        }
+        yield door
+        server.shutdown()

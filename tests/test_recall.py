@@ -1,0 +1,398 @@
+"""The command `recall` against a bulk door on loopback: what it says and sends, how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import bulk_door
+from infra.recall import api, command, stack
+
+IDS = [str(number) for number in range(1, 12_346)]
+ENDPOINT = "AWS_ENDPOINT_URL_CLOUDFORMATION"
+
+
+@pytest.fixture
+def door(monkeypatch):
+    with bulk_door.serve() as served:
+        monkeypatch.setenv(ENDPOINT, served.url)
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(api, "PAUSES_S", (0.01,) * 7)
+    monkeypatch.setattr(command, "TERMINAL", tmp_path / "no terminal")
+    monkeypatch.setattr(stack, "LOCAL", tmp_path / "local-stack.json")
+    Path("ids.txt").write_text("\n".join(IDS))
+
+
+@pytest.fixture
+def recall(capsys):
+    """Run the command; return its exit code and what it said."""
+
+    def run(*options, file="ids.txt", place=("--stack", bulk_door.STACK)):
+        ended = command.main([file, *place, *options])
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return ended, captured.err
+
+    return run
+
+
+def journal():
+    lines = Path("results.csv.journal").read_text().splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]  # half a line may be there
+
+
+def accepted():
+    return [each for line in journal()[1:] for each in line["accepted"]]
+
+
+def test_all_are_sent_a_thousand_at_a_time_under_one_recall(door, recall):
+    ended, said = recall("--yes")
+    assert ended == 0
+    assert "12,345 SMS to cancel, from ids.txt" in said
+    assert "All are accepted. What becomes of each: the same command with --wait." in said
+    assert sorted(door.taken, key=int) == IDS
+    assert sorted(len(each["messageIds"]) for each in door.requests) == [345] + [1000] * 12
+    assert {each["recallId"] for each in door.requests} == {journal()[0]["recallId"]}
+    assert {"sendAt" in each for each in door.requests} == {False}
+    assert sorted(accepted(), key=int) == IDS
+
+
+def test_each_request_is_signed_json(door, recall):
+    recall("--yes")
+    for headers in door.headers:
+        assert headers["Content-Type"] == "application/json"
+        assert "/eu-west-3/execute-api/aws4_request" in headers["Authorization"]
+        assert headers["X-Amz-Security-Token"] == "testing"
+
+
+def test_several_requests_are_under_way_at_once(door, recall):
+    meet = threading.Barrier(api.AT_ONCE, timeout=10)
+
+    def wait_for_the_others(_):
+        meet.wait()
+        return []
+
+    door.script.extend([wait_for_the_others] * api.AT_ONCE)
+    assert recall("--yes")[0] == 0
+    assert not meet.broken
+
+
+def in_40_minutes():
+    return (datetime.now(UTC) + timedelta(minutes=40, seconds=10)).isoformat()
+
+
+def test_it_says_how_long_it_is_until_the_cut_off(door, recall):
+    send_at = in_40_minutes()
+    _, said = recall("--yes", "--send-at", send_at)
+    assert "the cut-off is" in said
+    assert ", in 0 h 35 min" in said
+    assert {each["sendAt"] for each in door.requests} == {send_at}
+
+
+def test_it_says_that_the_cut_off_is_past(door, recall):
+    _, said = recall("--yes", "--send-at", "2026-01-01T09:00+01:00")
+    assert "the cut-off is 2026-01-01 08:55+01:00" in said
+    assert "AGO: each is still tried once" in said
+
+
+def test_it_says_that_one_id_may_be_many_people(door, recall):
+    assert "one id may stand for up to 500 recipients" in recall("--dry-run")[1]
+
+
+def test_a_dry_run_sends_and_leaves_nothing(door, recall):
+    ended, said = recall("--dry-run", "--wait")
+    assert (ended, "Dry run: nothing was sent." in said) == (0, True)
+    assert (door.requests, [path.name for path in Path().iterdir()]) == ([], ["ids.txt"])
+
+
+@pytest.mark.parametrize(("answer", "sent"), [("y\n", True), ("YES\n", True), ("\n", False)])
+def test_it_asks_first(door, recall, monkeypatch, answer, sent):
+    Path("terminal").write_text(answer)
+    monkeypatch.setattr(command, "TERMINAL", Path("terminal"))
+    ended, said = recall()
+    assert "Cancel them? [y/N]" in said
+    assert (ended, bool(door.taken)) == ((0, True) if sent else (2, False))
+    assert Path("results.csv.journal").exists() == sent
+
+
+def test_with_nobody_to_ask_it_needs_yes(door, recall):
+    ended, said = recall()
+    assert (ended, door.requests) == (2, [])
+    assert "no terminal to answer at: give --yes" in said
+
+
+def test_standard_input_will_do(door, recall, monkeypatch):
+    read, write = os.pipe()
+    os.write(write, b"300\n301\n")
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        monkeypatch.setattr(sys, "stdin", pipe)
+        ended, said = recall("--yes", file="-")
+    assert (ended, door.taken) == (0, ["300", "301"])
+    assert "2 SMS to cancel, from standard input" in said
+
+
+def test_one_wrong_line_and_nothing_is_sent(door, recall):
+    Path("ids.txt").write_text("300\n307.0\n301\n")
+    ended, said = recall("--yes")
+    assert (ended, door.requests) == (2, [])
+    assert said.startswith("recall: ids.txt: not all are ids of 1 to 20 digits:\n  line 2: '307.0'")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--send-at", "2026-11-24T09:00"],
+        ["--send-at", "2026-11-24"],
+        ["--send-at", "tomorrow"],
+        ["--local"],
+    ],
+)
+def test_wrong_usage_sends_nothing(door, recall, options):
+    with pytest.raises(SystemExit) as ended:
+        recall("--yes", *options)
+    assert (ended.value.code, door.requests) == (2, [])
+
+
+def test_a_file_that_is_not_there_is_said(recall):
+    ended, said = recall("--yes", file="nowhere.csv")
+    assert (ended, "nowhere.csv" in said, len(said.splitlines())) == (2, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "advice"),
+    [
+        ("ValidationError", "Stack with id x does not exist", "does not exist"),
+        ("ExpiredToken", "secret text", "wrong or have expired: log in, and run it again"),
+        ("AccessDenied", "User: a is not authorized to perform: b", "is not authorized to"),
+    ],
+)
+def test_what_keeps_it_from_the_stack_is_said_in_a_line(door, recall, code, message, advice):
+    door.refusal = (code, message)
+    ended, said = recall("--yes")
+    assert (ended, door.requests, len(said.splitlines())) == (2, [], 1)
+    assert advice in said
+
+
+def test_without_credentials_it_says_where_they_come_from(door, recall, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    ended, said = recall("--yes")
+    assert (ended, door.requests) == (2, [])
+    assert "no AWS credentials: log in" in said
+
+
+def test_without_a_region_it_says_so(door, recall, monkeypatch):
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    ended, said = recall("--yes")
+    assert (ended, "set AWS_DEFAULT_REGION" in said) == (2, True)
+
+
+def test_another_kind_of_stack_is_refused(door, recall):
+    del door.outputs["WorkerLogGroupName"]
+    ended, said = recall("--yes")
+    assert (ended, door.requests) == (2, [])
+    assert "has no output 'WorkerLogGroupName': is it sms-cancel, of this version?" in said
+
+
+def test_without_a_local_stack_it_says_how_to_start_one(recall, door):
+    ended, said = recall("--yes", place=["--local"])
+    assert (ended, "start one with `make run`" in said) == (2, True)
+
+
+def test_a_local_stack_that_was_killed_is_as_good_as_none(recall):
+    place = dict.fromkeys(("stack", "region", "access_key", "secret_key", "api_url"), "x")
+    dead = place | {"endpoint": "https://127.0.0.1:1", "ca_file": "/nowhere/ca.pem"}
+    stack.LOCAL.write_text(json.dumps(dead))
+    ended, said = recall("--yes", place=["--local"])
+    assert (ended, "start one with `make run`" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (429, {"message": "Too Many Requests"}, {}),
+        (503, {"detail": "The queue is away."}, {"Retry-After": "0"}),
+        (503, "<html>", {"Retry-After": "soon"}),
+        (500, {"message": "Internal Server Error"}, {}),
+        (202, "not JSON", {}),
+        (202, {"accepted": 12, "rejected": []}, {}),
+        (202, {"accepted": 999, "rejected": [{"messageId": "x", "detail": "y"}]}, {}),
+        (202, ["accepted"], {}),
+        "drop",
+        "lose",
+        lambda ids: ids[5:7],
+        lambda ids: ids,
+    ],
+)
+def test_what_passes_is_tried_again_until_all_is_accepted(door, recall, trouble):
+    door.script.extend([trouble] * 20)
+    assert recall("--yes")[0] == 0
+    assert sorted(set(door.taken), key=int) == IDS
+    assert sorted(accepted(), key=int) == IDS
+
+
+def test_retry_after_is_heeded(door, recall):
+    Path("ids.txt").write_text("300")
+    door.script.append((503, {"detail": "x"}, {"Retry-After": "1"}))
+    begun_at = time.monotonic()
+    assert recall("--yes")[0] == 0
+    assert time.monotonic() - begun_at >= 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((400, {"detail": "sendAt is wrong."}, {}), "400: sendAt is wrong."),
+        ((401, {"message": "Unauthorized"}, {}), "It takes tokens"),
+        ((403, {"message": "Forbidden"}, {}), "execute-api:Invoke on POST /cancellations"),
+        ((404, {"message": "Not Found"}, {}), "Deploy this version"),
+        ((200, "<html>", {}), "the API answers 200"),
+        ((302, "", {"Location": "http://127.0.0.1:1/"}), "the API answers 302"),
+    ],
+)
+def test_what_does_not_pass_ends_it_at_once_and_the_next_run_goes_on(door, recall, answer, said):
+    door.script.extend([lambda _: [], lambda _: [], *[answer] * 50])
+    ended, told = recall("--yes")
+    assert (ended, said in told) == (3, True)
+    assert "All are accepted" not in told
+    assert len(door.requests) <= 2 + api.AT_ONCE  # those under way, and no other
+    door.script.clear()
+    ended, told = recall("--yes")
+    assert (ended, "2,000 of them were accepted before" in told) == (0, True)
+    assert sorted(door.taken, key=int) == IDS  # none twice
+    assert {each["recallId"] for each in door.requests} == {journal()[0]["recallId"]}
+
+
+def test_what_does_not_pass_for_a_minute_ends_it(door, recall):
+    Path("ids.txt").write_text("300\n301")
+    door.script.extend([lambda _: ["301"]] * 20)
+    ended, said = recall("--yes")
+    assert (ended, "The queue did not take it.; given up" in said) == (3, True)
+    assert door.taken == ["300"]
+    assert [each["messageIds"] for each in door.requests[1:]] == [["301"]] * 7
+    door.script.clear()
+    assert recall("--yes")[0] == 0
+    assert door.taken == ["300", "301"]
+
+
+def test_what_is_all_accepted_is_not_sent_again(door, recall):
+    recall("--yes")
+    sent = len(door.requests)
+    assert recall()[0] == 0  # nor is anybody asked
+    assert len(door.requests) == sent
+
+
+def test_the_order_of_the_ids_may_change(door, recall):
+    recall("--yes")
+    Path("ids.txt").write_text("\n".join(reversed(IDS)))
+    assert recall()[0] == 0
+    assert len(door.taken) == len(IDS)
+
+
+@pytest.mark.parametrize("change", ["ids", "time", "stack"])
+def test_another_recall_needs_other_results(door, recall, change):
+    recall("--yes")
+    sent = len(door.requests)
+    if change == "ids":
+        Path("ids.txt").write_text("300")
+    if change == "stack":
+        door.outputs["ApiUrl"] = "http://127.0.0.1:1"
+    options = ["--send-at", "2026-01-01T09:00+01:00"] if change == "time" else []
+    ended, said = recall("--yes", *options)
+    assert (ended, len(door.requests)) == (2, sent)
+    assert "choose another file with --results" in said
+
+
+@pytest.mark.parametrize("file", ["ids.txt", "results.csv"])
+def test_a_file_that_is_no_results_is_not_overwritten(door, recall, file):
+    Path(file).write_text("300")
+    ended, said = recall("--yes", "--results", file, file=file)
+    assert (ended, door.requests, Path(file).read_text()) == (2, [], "300")
+    assert "is there already" in said
+
+
+def test_half_a_line_of_the_journal_counts_for_nothing(door, recall):
+    recall("--yes")
+    whole = Path("results.csv.journal").read_text()
+    last = accepted()[-len(journal()[-1]["accepted"]) :]
+    Path("results.csv.journal").write_text(whole[:-5])
+    door.taken.clear()
+    assert recall("--yes")[0] == 0
+    assert sorted(door.taken) == sorted(last)
+    assert set(accepted()) == set(IDS)
+
+
+def test_a_journal_that_cannot_be_written_is_said_before_anything_is_sent(door, recall):
+    ended, said = recall("--yes", "--results", "nowhere/results.csv")
+    assert (ended, door.requests, "nowhere" in said) == (2, [], True)
+
+
+def test_ctrl_c_loses_nothing_and_the_same_command_goes_on(door):
+    """As a person does it: the real command, a real signal, requests under way."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(_):
+        begun.set()
+        go_on.wait(10)
+        return []
+
+    door.script.extend([lambda _: [], *[hang] * 50])
+    line = [Path(sys.executable).with_name("recall"), "ids.txt", "--stack", "x", "--yes"]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    assert begun.wait(10)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    go_on.set()
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 130
+    assert "The same command again goes on from here" in said
+    assert "Traceback" not in said
+    assert sorted(accepted()) == sorted(door.taken)
+    assert 1000 <= len(door.taken) < len(IDS)
+    door.script.clear()
+    again = subprocess.run(line, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert (again.returncode, "Traceback" in again.stderr) == (0, False)
+    assert sorted(door.taken, key=int) == IDS  # each once
+
+
+def test_killed_at_any_moment_it_forgets_no_id(door):
+    line = [Path(sys.executable).with_name("recall"), "ids.txt", "--stack", "x", "--yes"]
+    for count in (0, 1, 2):
+        reached, killed = threading.Event(), threading.Event()
+
+        def hang(_, reached=reached, killed=killed):
+            reached.set()
+            killed.wait(10)
+            return []
+
+        door.script.extend([*[lambda _: []] * count, *[hang] * 50])
+        process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
+        assert reached.wait(10)
+        process.kill()
+        process.wait()
+        door.script.clear()
+        killed.set()
+        assert set(accepted()) <= set(door.taken)
+    door.taken.clear()
+    before = set(accepted())
+    assert before < set(IDS)
+    assert subprocess.run(line, stderr=subprocess.DEVNULL, timeout=30, check=False).returncode == 0
+    assert set(IDS) - before <= set(door.taken)
+    assert set(accepted()) == set(IDS)

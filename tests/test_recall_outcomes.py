@@ -1,0 +1,263 @@
+"""What `recall --wait` finds in the worker's log and in the dead-letter queue, and writes down."""
+
+import csv
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from moto.sqs.models import sqs_backends
+
+import bulk_door
+from conftest import REGION
+from infra.recall import command, outcomes
+
+
+@pytest.fixture
+def door(cloud, monkeypatch):
+    with bulk_door.serve() as served:
+        served.outputs["DeadLetterQueueUrl"] = cloud.dead_letter_queue_url
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", served.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", served.url)
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def _hurry(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(outcomes, "POLL_S", 0.01)
+    monkeypatch.setattr(outcomes, "QUIET_S", 0.05)
+    monkeypatch.setattr(outcomes, "SILENCE_S", 1)
+
+
+@pytest.fixture
+def recall(door, capsys):
+    """Run the command for these ids, and follow them; return its exit code and what it said."""
+
+    def run(*ids):
+        Path("ids.txt").write_text("\n".join(ids))
+        ended = command.main(["ids.txt", "--stack", bulk_door.STACK, "--yes", "--wait"])
+        return ended, capsys.readouterr().err
+
+    return run
+
+
+def line(door, message_id, outcome, disposition, code=None, **fields):
+    """Return a line of the log as the worker writes it."""
+    recall_id = door.requests[0]["recallId"]
+    settled = {"message": "cancel settled", "message_id": message_id, "outcome": outcome}
+    settled |= {"code": code, "recall_id": recall_id, "disposition": disposition, **fields}
+    return json.dumps(settled)
+
+
+def write(door, *lines, late_ms=0):
+    """Return what writes lines to the log, each a millisecond after the one before."""
+
+    def act():
+        now_ms = int(time.time() * 1000) - late_ms
+        door.log += [(line(door, *each), now_ms + i) for i, each in enumerate(lines)]
+
+    return act
+
+
+def results():
+    with Path("results.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["id", "outcome", "code", "time"]
+    return {row[0]: tuple(row[1:3]) for row in rows}
+
+
+def dead_letter(cloud, door, message_id, **attributes):
+    body = {"messageId": message_id, "recallId": door.requests[0]["recallId"]}
+    cloud.sqs.send_message(
+        QueueUrl=cloud.dead_letter_queue_url,
+        MessageBody=json.dumps(body),
+        MessageAttributes={
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+        },
+    )
+
+
+def test_when_all_are_cancelled_it_ends_with_0(door, recall):
+    door.looks.append(
+        write(door, ("1", "cancelled", "done", 200), ("2", "already_cancelled", "done", 5))
+    )
+    ended, said = recall("1", "2")
+    assert (ended, "2 of 2 are cancelled" in said) == (0, True)
+    assert results() == {"1": ("cancelled", "200"), "2": ("already_cancelled", "5")}
+
+
+def test_each_id_has_a_row_in_its_order_with_a_time(door, recall):
+    settled = [(str(number), "cancelled", "done", 200) for number in (3, 9, 1)]
+    door.looks.append(write(door, *settled))
+    recall("9", "1", "3")
+    rows = Path("results.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["id", "9", "1", "3"]
+    for row in rows[1:]:
+        at = time.strptime(row.split(",")[3].partition(".")[0], "%Y-%m-%dT%H:%M:%S")
+        assert abs(time.mktime(at) - time.timezone - time.time()) < 10
+
+
+def test_what_is_not_cancelled_is_counted_and_is_exit_code_1(door, recall):
+    door.looks.append(
+        write(
+            door,
+            ("1", "cancelled", "done", 200),
+            ("2", "too_late", "dead_lettered", 6),
+            ("3", "too_late", "dead_lettered", 6),
+        )
+    )
+    ended, said = recall("1", "2", "3")
+    assert (ended, "1 of 3 are cancelled" in said) == (1, True)
+    assert [text.split() for text in said.splitlines() if "too_late" in text] == [["2", "too_late"]]
+    assert results()["3"] == ("too_late", "6")
+
+
+def test_a_try_that_is_repeated_decides_nothing(door, recall):
+    door.looks.extend(
+        [
+            write(door, ("1", "timed_out", "retry")),
+            write(door, ("1", "unavailable", "retry")),
+            write(door, ("1", "cancelled", "done", 200)),
+        ]
+    )
+    assert recall("1")[0] == 0
+    assert results() == {"1": ("cancelled", "200")}
+
+
+@pytest.mark.parametrize("dead_letter_first", [True, False])
+def test_the_first_done_of_an_id_wins_over_anything(door, recall, dead_letter_first):
+    lines = [("1", "too_late", "dead_lettered", 6), ("1", "cancelled", "done", 200)]
+    lines = lines if dead_letter_first else lines[::-1]
+    again = ("1", "already_cancelled", "done", 5)
+    door.looks.append(write(door, *lines, again, ("2", "cancelled", "done", 200)))
+    assert recall("1", "2")[0] == 0
+    assert results()["1"] == ("cancelled", "200")
+
+
+def test_of_two_dead_letters_of_an_id_the_later_counts(door, recall):
+    first, second = ("1", "too_late", "dead_lettered", 6), ("1", "already_sent", "dead_lettered", 7)
+    door.looks.append(write(door, first, second))
+    recall("1")
+    assert results() == {"1": ("already_sent", "7")}
+
+
+def test_lines_of_others_are_not_its_own(door, recall):
+    def others():
+        own = line(door, "1", "cancelled", "done", 200)
+        now_ms = int(time.time() * 1000)
+        door.log += [
+            (own.replace('"recall_id": "', '"recall_id": "another-'), now_ms),
+            (own.replace("cancel settled", "cancels queued"), now_ms),
+            (own.replace('"message_id": "1"', '"message_id": "7"'), now_ms),
+            (own.replace('"message_id": "1"', '"message_id": null'), now_ms),
+            (own + "}", now_ms),
+            (f'["{door.requests[0]["recallId"]}"]', now_ms),
+        ]
+
+    door.looks.append(others)
+    assert recall("1")[0] == 3
+    assert results() == {"1": ("undecided", "")}
+
+
+def test_a_line_that_comes_late_and_is_old_is_found(door, recall):
+    door.looks.extend(
+        [
+            write(door, ("1", "cancelled", "done", 200)),
+            write(door, ("2", "cancelled", "done", 200), late_ms=300_000),
+        ]
+    )
+    assert recall("1", "2")[0] == 0
+
+
+def test_what_lies_in_the_dead_letter_queue_is_found_and_stays(door, recall, cloud):
+    def crash():
+        dead_letter(cloud, door, "1", outcome="unreadable", code="99")
+        dead_letter(cloud, door, 2)
+        for number in range(30):
+            body = json.dumps({"messageId": 3, "recallId": f"another-{number}"})
+            cloud.sqs.send_message(QueueUrl=cloud.dead_letter_queue_url, MessageBody=body)
+        cloud.sqs.send_message(QueueUrl=cloud.dead_letter_queue_url, MessageBody="poison")
+
+    door.looks.extend([crash, write(door, ("3", "cancelled", "done", 200))])
+    ended, _ = recall("1", "2", "3")
+    assert ended == 1
+    assert results() == {
+        "1": ("unreadable", "99"),
+        "2": ("dead_lettered", ""),
+        "3": ("cancelled", "200"),
+    }
+    messages = sqs_backends["123456789012"][REGION].queues["dead-letters"]._messages
+    assert len(messages) == 33
+    assert all(each.visible_at <= time.time() * 1000 for each in messages)
+
+
+def test_a_line_of_an_id_wins_over_its_dead_letter(door, recall, cloud):
+    def both():
+        dead_letter(cloud, door, "1", outcome="timed_out")
+        write(door, ("1", "cancelled", "done", 200))()
+
+    door.looks.append(both)
+    assert recall("1")[0] == 0
+
+
+def test_what_is_heard_of_no_more_is_undecided_and_never_done(door, recall):
+    door.looks.append(write(door, ("1", "cancelled", "done", 200), ("2", "throttled", "retry")))
+    ended, said = recall("1", "2", "3")
+    assert ended == 3
+    assert "2 are undecided" in said
+    assert results() == {"1": ("cancelled", "200"), "2": ("undecided", ""), "3": ("undecided", "")}
+    door.looks.append(write(door, ("2", "cancelled", "done", 200), ("3", "cancelled", "done", 200)))
+    assert recall("1", "2", "3")[0] == 0
+    assert len(door.requests) == 1
+
+
+def test_while_an_outage_is_heard_of_it_goes_on(door, recall):
+    """Longer than the silence after which it gives up."""
+    begun_at = time.monotonic()
+
+    def tried_again():
+        write(door, ("1", "unavailable", "retry"))()
+        if time.monotonic() - begun_at < 2:
+            door.looks.append(tried_again)
+        else:
+            door.looks.append(write(door, ("1", "cancelled", "done", 200)))
+
+    door.looks.append(tried_again)
+    assert recall("1")[0] == 0
+    assert time.monotonic() - begun_at >= 2
+
+
+def test_what_ends_the_wait_leaves_what_is_known(door, recall, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(outcomes.time, "sleep", lambda _: interrupt())
+    door.looks.append(write(door, ("1", "cancelled", "done", 200)))
+    ended, said = recall("1", "2")
+    assert (ended, "The same command again goes on from here" in said) == (130, True)
+    assert results() == {"1": ("cancelled", "200"), "2": ("undecided", "")}
+
+
+def test_results_that_cannot_be_replaced_stay_whole(door, recall, monkeypatch):
+    door.looks.append(write(door, ("1", "cancelled", "done", 200)))
+    recall("1", "2")
+    before = Path("results.csv").read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    door.looks.append(write(door, ("2", "cancelled", "done", 200)))
+    ended, said = recall("1", "2")
+    assert (ended, "No space left on device" in said) == (3, True)
+    assert Path("results.csv").read_bytes() == before
+
+
+def test_where_reading_the_log_is_denied_it_says_so(door, recall, cloud, monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS")  # moto has no such log group
+    ended, said = recall("1")
+    assert ended == 3
+    assert "ResourceNotFoundException to FilterLogEvents" in said
+    assert results() == {"1": ("undecided", "")}
