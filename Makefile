@@ -1,5 +1,6 @@
 # make run   the bundle on this machine: a demonstration, then for trying by hand (ONCE=1 ends it)
 # make test  everything that must hold: lint, types, template, build, tests
+# make recall  the command that calls a campaign off, as .venv-local/bin/recall
 # make picture  the dashboard's picture in the README, anew from its definition
 # make faults  the reliability section of the README, each figure by its command; half an hour, Linux
 # make bench  the speed and cost sections of the README, and their pictures; a quarter of an hour, Linux as root
@@ -32,6 +33,8 @@ CHECKOV := .venv-checkov/bin/checkov --framework cloudformation --skip-download 
 
 run: .venv-local/ready
 	@exec .venv-local/bin/python -m infra.local.run
+
+recall: .venv-local/ready
 
 test: .venv/ready .venv-local/ready .venv-sam/ready .venv-checkov/ready $(if $(SYSTEM_PYTHON),.venv-system/ready)
 	.venv/bin/ruff check
@@ -132,4 +135,4 @@ picture: .venv-picture/ready
 clean:
 	rm -rf .aws-sam build .venv .venv-checkov .venv-local .venv-picture .venv-sam .venv-system
 
-.PHONY: run test picture faults bench deploy lock sbom clean
+.PHONY: run recall test picture faults bench deploy lock sbom clean

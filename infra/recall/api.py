@@ -72,7 +72,8 @@ class Sender:
             if not ids:
                 return
             if pause_s is None:
-                raise Ending(f"{trouble.why}; given up", ExitCode.UNFINISHED)
+                text = f"{trouble.why.rstrip('.')}, at each of {len(PAUSES_S) + 1} tries"
+                raise Ending(text, ExitCode.UNFINISHED)
             self._tell(trouble.why)
             self._stopped.wait(max(pause_s, trouble.pause_s))
 

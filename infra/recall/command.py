@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _recall(options)
     except Ending as ending:
         console.print(f"recall: {ending}")
+        if ending.code in (ExitCode.UNFINISHED, ExitCode.INTERRUPTED):
+            console.print("What is accepted is being cancelled. The same command again goes on.")
         return ending.code
     except KeyboardInterrupt:
         console.print("recall: interrupted, nothing was sent")
@@ -59,9 +61,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
-        if time.tzinfo is not None:
+        if (time - CUT_OFF).tzinfo:  # none on the first day of the calendar
             return time
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is no time like 2026-11-24T09:00+01:00")
 
@@ -86,11 +88,8 @@ def _recall(options: argparse.Namespace) -> int:
             if options.wait:
                 return _follow(stack, journal, chosen.ids, options.results)
     except KeyboardInterrupt:
-        raise Ending(
-            f"interrupted; {len(journal.accepted):,} of {len(chosen.ids):,} are accepted and being "
-            "cancelled. The same command again goes on from here",
-            ExitCode.INTERRUPTED,
-        ) from None
+        text = f"interrupted; {len(journal.accepted):,} of {len(chosen.ids):,} are accepted"
+        raise Ending(text, ExitCode.INTERRUPTED) from None
     console.print("All are accepted. What becomes of each: the same command with --wait.")
     return ExitCode.DONE
 
@@ -124,7 +123,8 @@ def _deadline(send_at: datetime | None) -> str:
         return "without --send-at they are tried for two hours, whenever the SMS leave"
     cut_off = send_at - CUT_OFF
     minutes = round((cut_off - datetime.now(UTC)).total_seconds() / 60)
-    left = f"{abs(minutes) // 60} h {abs(minutes) % 60} min"
+    days, hours = abs(minutes) // 1440, abs(minutes) // 60 % 24
+    left = f"{days} days {hours} h" if days else f"{hours} h {abs(minutes) % 60} min"
     when = f"in {left}" if minutes >= 0 else f"{left} AGO: each is still tried once"
     return f"they leave at {_minute(send_at)}; the cut-off is {_minute(cut_off)}, {when}"
 
@@ -177,8 +177,8 @@ def _conclude(counts: Counter[str], results: Path) -> int:
     done = sum(counts[word] for word in DONE)
     console.print(f"{done:,} of {counts.total():,} are cancelled. What became of each: {results}")
     if counts[UNDECIDED]:
-        text = f"{counts[UNDECIDED]:,} are undecided, and nothing was heard of them for long. Look"
-        raise Ending(f"{text} at the alarms, then run it again", ExitCode.UNFINISHED)
+        text = f"{counts[UNDECIDED]:,} are undecided: nothing was heard of them for a quarter hour"
+        raise Ending(f"{text}. Look at the alarms", ExitCode.UNFINISHED)
     return ExitCode.DONE if done == counts.total() else ExitCode.NOT_ALL_CANCELLED
 
 

@@ -18,6 +18,7 @@ DONE = ("cancelled", "already_cancelled")
 DEAD_LETTERED = "dead_lettered"  # by SQS itself, after crashes: with no outcome
 UNDECIDED = "undecided"
 
+TRIES = 8  # of each look, half a minute or more: a connection may be away for so long
 POLL_S = 2
 OVERLAP_S = 10  # lines come late, and not in the order of their times
 QUIET_S = 20  # nothing decided for so long: look for what came later still, and for dead letters
@@ -50,7 +51,8 @@ class Outcomes:
         if not is_ours or fields.get("message") != "cancel settled":
             return
         if fields.get("disposition") in ("done", "dead_lettered"):
-            self._settle(message_id, Settled(fields["outcome"], fields["code"], _iso(at_ms)))
+            settled = Settled(fields["outcome"], fields.get("code"), _iso(at_ms))
+            self._settle(message_id, settled)
         elif message_id in self.undecided:
             self.undecided[message_id] = fields["outcome"]
 
@@ -91,9 +93,9 @@ class Follower:
     """Reads the worker's log and the dead-letter queue of a stack into the outcomes of a recall."""
 
     def __init__(self, stack: Stack, outcomes: Outcomes, begun_at: float) -> None:
-        self._log = stack.client("logs").get_paginator("filter_log_events")
+        self._log = stack.client("logs", TRIES).get_paginator("filter_log_events")
         self._log_group_name = stack.log_group_name
-        self._sqs = stack.client("sqs")
+        self._sqs = stack.client("sqs", TRIES)
         self._dead_letter_queue_url = stack.dead_letter_queue_url
         self._outcomes = outcomes
         self._begun_ms = self._newest_ms = int((begun_at - CLOCKS_S) * 1000)

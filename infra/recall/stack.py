@@ -11,6 +11,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+from botocore.exceptions import ConnectionError as NoConnection
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
@@ -55,8 +56,9 @@ class Stack:
             max_pool_connections=AT_ONCE,
         )
 
-    def client(self, service: str) -> Any:
-        config = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard"})
+    def client(self, service: str, tries: int = 3) -> Any:
+        retries = {"mode": "standard", "total_max_attempts": tries}
+        config = Config(connect_timeout=5, read_timeout=30, retries=retries)
         return self._session.create_client(service, config=config, **self._client_options)
 
     def post(self, path: str, body: dict[str, Any]) -> AWSResponse:
@@ -80,12 +82,10 @@ class Stack:
 def find(name: str | None) -> Stack:
     """Return the stack of this name, or without one the local stack; raise Ending if it is away."""
     try:
-        if name is None:
-            return _find_local()
         with explained(ExitCode.NOTHING_SENT):
-            return Stack(name)
+            return Stack(name) if name else _find_local()
     except KeyError as missing:
-        text = f"stack {name} has no output {missing}: is it sms-cancel, of this version?"
+        text = f"the stack has no output {missing}: is it sms-cancel, of this version?"
         raise Ending(text, ExitCode.NOTHING_SENT) from missing
 
 
@@ -93,7 +93,7 @@ def _find_local() -> Stack:
     try:
         local = json.loads(LOCAL.read_text())
         return Stack(local["stack"], local)
-    except (OSError, BotoCoreError) as error:
+    except (OSError, NoConnection) as error:
         text = "no local stack runs: start one with `make run`, and let it run"
         raise Ending(text, ExitCode.NOTHING_SENT) from error
 

@@ -19,6 +19,15 @@ def environment():
     return {name: value for name, value in kept.items() if name not in {"ONCE", "PYTHONPATH"}}
 
 
+@pytest.fixture
+def project(tmp_path):
+    """A copy of what it takes: a person's own `make run` may be up in the original."""
+    for folder in ("functions", "infra"):
+        shutil.copytree(stack.ROOT / folder, tmp_path / folder)
+    shutil.copy(stack.ROOT / "template.yaml", tmp_path)
+    return tmp_path
+
+
 def run(environment, project=stack.ROOT, **more):
     return subprocess.run(
         [LOCAL_PYTHON, "-m", "infra.local.run"],
@@ -65,30 +74,37 @@ def test_with_a_key_of_its_own_it_is_deployed_for_the_real_provider(environment)
          "The demonstration failed: "),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_is_said_and_is_exit_code_1(environment, tmp_path, file, old, new, message):
-    for folder in ("functions", "infra"):
-        shutil.copytree(stack.ROOT / folder, tmp_path / folder)
-    shutil.copy(stack.ROOT / "template.yaml", tmp_path)
-    changed = tmp_path / file
+def test_what_goes_wrong_is_said_and_is_exit_code_1(environment, project, file, old, new, message):
+    changed = project / file
     assert old in changed.read_text()
     changed.write_text(changed.read_text().replace(old, new))
-    ended = run(environment, tmp_path, ONCE="1")
+    ended = run(environment, project, ONCE="1")
     assert ended.returncode == 1
     assert ended.stderr.startswith(message)
 
 
-def test_it_stays_up_until_it_is_interrupted_and_leaves_nothing(environment):
+def test_it_stays_up_until_it_is_interrupted_and_leaves_nothing(environment, project):
+    """Meanwhile the command that it prints for a recall does one."""
     process = subprocess.Popen(
         [LOCAL_PYTHON, "-m", "infra.local.run"],
-        cwd=stack.ROOT,
+        cwd=project,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    commands = []
     for line in process.stdout:
+        commands += [line] if "/recall " in line else []
         if "/_simulator/" in line:
             break
+    [command] = commands
+    here = environment | {"PYTHONPATH": str(project)}
+    recalled = subprocess.run(
+        command, shell=True, env=here, cwd=project, capture_output=True, timeout=60, check=False
+    )
+    assert (recalled.returncode, b"1 of 1 are cancelled" in recalled.stderr) == (0, True)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, "")
+    assert list((project / "build").iterdir()) == []

@@ -1,0 +1,189 @@
+"""`recall` against the deployed template: what it says of each id is what SMS Partner has."""
+
+import csv
+import json
+import time
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.local import stack as local
+from infra.local.provider_server import fault
+from infra.local.run import announced
+from infra.recall import command, outcomes, stack
+
+CUT_OFF_S = 30  # from now: what must be tried again is tried before it, and once after it
+DONE = {"cancelled", "already_cancelled"}
+STATES = {  # what SMS Partner may have of an id with this outcome
+    "cancelled": {"cancelled"},
+    "already_cancelled": {"cancelled"},
+    "not_found": {None},
+    "too_late": {"scheduled"},
+    "already_sent": {"sent"},
+    "unavailable": {"scheduled"},
+    "unreadable": {"scheduled"},
+}
+
+
+@pytest.fixture
+def place(bundle, tmp_path, monkeypatch):
+    """Have ``--local`` mean the bundle; return the file that says so."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "build" / "local-stack.json"
+    monkeypatch.setattr(stack, "LOCAL", file)
+    monkeypatch.setattr(outcomes, "QUIET_S", 5)
+    with announced(bundle, file):
+        yield file
+
+
+def recall(ids, *options):
+    Path("ids.csv").write_text("\n".join(["messageId", *map(str, ids)]))
+    return command.main(["ids.csv", "--local", "--yes", *options])
+
+
+def results():
+    with Path("results.csv").open(newline="") as file:
+        return {int(row["id"]): row["outcome"] for row in csv.DictReader(file)}
+
+
+def state(provider, message_id):
+    try:
+        return provider.state(message_id)
+    except KeyError:
+        return None
+
+
+def test_each_id_has_its_outcome(place, provider):
+    provider.schedule(300, 3600)
+    provider.schedule(301, 3600).cancelled = True
+    provider.schedule(302, 299)
+    provider.schedule(303, -1)
+    assert recall(range(300, 305), "--wait") == 1
+    assert results() == {
+        300: "cancelled",
+        301: "already_cancelled",
+        302: "too_late",
+        303: "already_sent",
+        304: "not_found",
+    }
+
+
+def test_the_dead_letter_queue_says_what_the_log_does_not(place, bundle, provider, monkeypatch):
+    monkeypatch.setattr(outcomes.Outcomes, "read_line", lambda *_: None)
+    assert recall([304], "--wait") == 1
+    assert results() == {304: "not_found"}
+    assert bundle.receive(bundle.outputs["DeadLetterQueueUrl"], 5)["outcome"] == "not_found"
+
+
+def become(bundle, place, **rights):
+    """Let the command be run by a new user who may do this, and nothing else."""
+    iam = local.client(bundle.endpoint, "iam")
+    name = f"recaller-{time.monotonic_ns()}"
+    iam.create_user(UserName=name)
+    statements = [
+        {"Effect": "Allow", "Action": f"{service}:{action}", "Resource": resource}
+        for service, actions in rights.items()
+        for action, resource in actions.items()
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.put_user_policy(UserName=name, PolicyName="only", PolicyDocument=document)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    user = {"access_key": key["AccessKeyId"], "secret_key": key["SecretAccessKey"]}
+    place.write_text(json.dumps(json.loads(place.read_text()) | user))
+
+
+def rights(bundle):
+    """What the README asks for."""
+    api = f"arn:aws:execute-api:*:*:{bundle.outputs['ApiId']}/$default/POST/cancellations"
+    dead_letters = f"arn:aws:sqs:*:*:{bundle.outputs['DeadLetterQueueUrl'].rpartition('/')[2]}"
+    log_group = f"arn:aws:logs:*:*:log-group:{bundle.outputs['WorkerLogGroupName']}*"
+    return {
+        "cloudformation": {"DescribeStacks": "arn:aws:cloudformation:*:*:stack/sms-cancel/*"},
+        "execute-api": {"Invoke": api},
+        "logs": {"FilterLogEvents": log_group},
+        "sqs": {
+            "ReceiveMessage": dead_letters,
+            "ChangeMessageVisibility": dead_letters,
+            "ChangeMessageVisibilityBatch": dead_letters,  # for ministack; to AWS it is the same
+        },
+        "kms": {"Decrypt": bundle.outputs["EncryptionKeyArn"]},
+    }
+
+
+def test_who_recalls_needs_no_more_than_the_readme_says(place, bundle, provider, monkeypatch):
+    become(bundle, place, **rights(bundle))
+    provider.schedule(300, 3600)
+    assert recall([300], "--wait") == 0
+    monkeypatch.setattr(outcomes.Outcomes, "read_line", lambda *_: None)
+    assert recall([304], "--wait", "--results", "2.csv") == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "ended", "said"),
+    [
+        ("cloudformation", 2, "to DescribeStacks: "),
+        ("execute-api", 3, "the API answers 403"),
+        ("logs", 3, "to FilterLogEvents: "),
+    ],
+)
+def test_a_right_that_lacks_is_named(place, bundle, provider, capsys, service, ended, said):
+    rest = {name: actions for name, actions in rights(bundle).items() if name != service}
+    become(bundle, place, **rest)
+    assert recall([304], "--wait") == ended
+    assert said in capsys.readouterr().err
+
+
+NOT_THERE, CANCELLED = range(5_000, 5_100), range(5_100, 5_200)
+TOO_LATE, SENT = range(5_200, 5_260), range(5_260, 5_300)
+BROKEN = [  # which ids, what SMS Partner does when it is asked, how often
+    (range(7_000, 7_100), fault("status", times=1)),
+    (range(7_100, 7_150), fault("reset", times=1)),
+    (range(7_150, 7_160), fault("garbage_body", times=1)),
+    (range(7_160, 7_180), fault("close", moment="after", times=1)),
+    (range(7_180, 7_184), fault("status", times=None)),
+    (range(7_184, 7_185), fault("html", times=None)),
+]
+
+
+def schedule_campaign(provider):
+    """Schedule 5,000 SMS with all that can be wrong with them; return their ids."""
+    ids = range(5_000, 10_000)
+    for message_id in set(ids) - set(NOT_THERE):
+        provider.schedule(message_id, 3600)
+    for message_id in CANCELLED:
+        provider.schedule(message_id, 3600).cancelled = True
+    for message_id in TOO_LATE:
+        provider.schedule(message_id, 200)
+    for message_id in SENT:
+        provider.schedule(message_id, -1)
+    for broken, planned in BROKEN:
+        for message_id in broken:
+            provider.plan(replace(planned, message_id=message_id))
+    return ids
+
+
+def test_of_five_thousand_each_has_the_outcome_that_the_provider_has(place, bundle, provider):
+    """Broken answers, poison on the queue, some too late, and some that only the cut-off ends."""
+    ids = schedule_campaign(provider)
+    send_at = (datetime.now(UTC) + timedelta(minutes=5, seconds=CUT_OFF_S)).isoformat()
+    assert recall(ids, "--send-at", send_at) == 0
+    [head] = Path("results.csv.journal").read_text().splitlines()[1:2]
+    poison = {"messageId": "three hundred", "recallId": json.loads(head)["recallId"]}
+    bundle.send(json.dumps(poison))
+    assert recall(ids, "--send-at", send_at, "--wait") == 1
+    found = results()
+    assert found.keys() == set(ids)
+    had = {message_id: state(provider, message_id) for message_id in ids}
+    assert {id_: (found[id_], had[id_]) for id_ in ids if had[id_] not in STATES[found[id_]]} == {}
+    assert {id_ for id_ in ids if found[id_] in DONE} == {
+        id_ for id_ in ids if had[id_] == "cancelled"
+    }
+    counts = Counter(found.values())
+    done = counts.pop("cancelled") + counts.pop("already_cancelled")
+    assert (done, counts) == (
+        4_795,
+        {"not_found": 100, "too_late": 60, "already_sent": 40, "unavailable": 4, "unreadable": 1},
+    )
