@@ -155,7 +155,7 @@ def run(rounds: int, calls: int, largest: int) -> dict[str, Any]:
             results["cold, provider far"] = far.cold(
                 ("ours", "tutorial", "tutorial with bytecode", "floor")
             )
-    results["growth"] = growth.measure(LATENCY_MS)
+    results |= growth.measure(LATENCY_MS)
     return {
         "machine": {
             "date": datetime.now(UTC).date().isoformat(),
@@ -269,6 +269,15 @@ def show(results: dict[str, Any]) -> None:
         rate = row["messages"] / row["seconds"]
         print(f"{row['messages']:<12}{row['seconds']:>10.1f}{rate:>10.0f}", end="")
         print(f"{row['invocations']:>13.0f}{cents:>10.4f}")
+    recall = results["recall"]
+    accepted, settled = (recall["ids"] / recall[f"{each}_s"] for each in ("accepted", "settled"))
+    print(f"\nA recall of {recall['ids']:,} ids: accepted in {recall['accepted_s']:.1f} s ", end="")
+    print(f"({accepted:.0f} a second), settled in {recall['settled_s']:.1f} s ", end="")
+    print(
+        f"({settled:.0f} a second, {settled / recall['settled_a_second_at_most']:.0%} of what ",
+        end="",
+    )
+    print("the provider's latency and MaximumConcurrency allow)")
     print()
     for bar in bars(results):
         sign = ">=" if bar.at_least else "<="
