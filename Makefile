@@ -35,6 +35,7 @@ run: .venv-local/ready
 	@exec .venv-local/bin/python -m infra.local.run
 
 recall: .venv-local/ready
+	@echo "It is .venv-local/bin/recall; see the README, Recall a campaign"
 
 test: .venv/ready .venv-local/ready .venv-sam/ready .venv-checkov/ready $(if $(SYSTEM_PYTHON),.venv-system/ready)
 	.venv/bin/ruff check

@@ -6,12 +6,8 @@ from typing import Any
 import botocore.session
 from botocore.config import Config
 
-SERVICES = (
-    "events",
-    "secretsmanager",
-    "sns",
-    "sqs",
-)  # the build leaves out botocore's data of all others
+# The build leaves out botocore's data of all others.
+SERVICES = ("events", "secretsmanager", "sns", "sqs")
 
 # Two tries of one second each and a pause of at most one: a service that hangs costs 3 s (more
 # only where it has several addresses and none answers). botocore's own defaults (60 s, five tries)

@@ -131,19 +131,19 @@ class Follower:
                 self._newest_ms = max(self._newest_ms, event["timestamp"])
 
     def _read_dead_letters(self) -> None:
-        """Look at each message once, and let others see it again."""
+        """Look at the messages until nothing is undecided, and let others see them again."""
         met: dict[str, dict[str, Any]] = {}
         try:
-            while new := {
-                each["MessageId"]: each
-                for each in redrive.receive(self._sqs, self._dead_letter_queue_url)
-                if each["MessageId"] not in met
-            }:
-                met |= new
+            while self._outcomes.undecided:
+                received = redrive.receive(self._sqs, self._dead_letter_queue_url)
+                new = [each for each in received if each["MessageId"] not in met]
+                if not new:
+                    break
+                met |= {each["MessageId"]: each for each in new}
+                for message in new:
+                    self._outcomes.read_dead_letter(message)
         finally:
             redrive.show(self._sqs, self._dead_letter_queue_url, list(met.values()))
-        for message in met.values():
-            self._outcomes.read_dead_letter(message)
 
 
 def _object(text: str) -> dict[str, Any]:
