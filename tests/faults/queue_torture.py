@@ -57,7 +57,7 @@ class Torture:
         if kind < 0.02:
             return "not_found"
         if kind < 0.04:
-            self.provider.schedule(message_id, 200)
+            self.provider.schedule(message_id, 299)  # not sent before a killed batch is back
             return "too_late"
         self.provider.schedule(message_id, 24 * 3600)
         if kind < 0.25:
