@@ -1,6 +1,7 @@
 """A deployed bundle as `recall` meets it, on loopback: stack outputs, bulk door, worker's log."""
 
 import json
+import re
 import threading
 from collections import deque
 from contextlib import contextmanager
@@ -58,12 +59,14 @@ class BulkDoor:
             if self.looks:
                 self.looks.popleft()()
             return {"events": [], "nextToken": "1"}
-        phrase, _, without = request["filterPattern"].partition(" -")
+        pattern = request["filterPattern"]
+        recall_id = re.search(r'"([^"]+)"', pattern)[1]
+        without = '"retry"' if '$.disposition != "retry"' in pattern else None
         found = [
             {"message": text, "timestamp": at_ms}
             for text, at_ms in sorted(self.log, key=lambda line: line[1])
             if at_ms >= request["startTime"]
-            and phrase.strip('"') in text
+            and recall_id in text
             and not (without and without in text)
         ]
         more = {"nextToken": str(position + 2)} if len(found) > position + 1 else {}

@@ -160,6 +160,7 @@ def test_ids_none_of_which_is_valid_are_all_rejected(post, cloud):
         '{"messageIds": [' + "[" * 20_000 + "]" * 20_000 + "]}",
         '{"messageIds": [' + "9" * 5000 + "]}",
         '{"messageIds": [300], "x": "\ud800"',
+        '{"messageIds": [300], "sendat": "2026-11-24T09:00:00+01:00"}',
         "\x00\x01",
     ],
     ids=lambda body: body[:30].encode("ascii", "replace").decode(),
@@ -286,8 +287,8 @@ def test_a_thousand_ids_are_taken_and_no_more(count, status, post, cloud):
 @pytest.mark.parametrize(("size", "status"), [(65_536, 202), (65_537, 413)])
 @pytest.mark.parametrize("in_base64", [False, True])
 def test_a_body_has_at_most_64_kib(size, status, in_base64, post, cloud):
-    text = '{"messageIds": [300], "x": "é'
-    body = text + "x" * (size - len(text.encode()) - 2) + '"}'
+    text = '{"messageIds": ["é", 300'
+    body = text + " " * (size - len(text.encode()) - 2) + "]}"
     assert len(body.encode()) == size
     sent = base64.b64encode(body.encode()).decode() if in_base64 else body
     answered, answer, _ = post(sent, isBase64Encoded=in_base64)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import bulk_door
-from infra.recall import api, command, stack
+from infra.recall import Ending, api, command, stack
+from infra.recall.journal import Journal
 
 IDS = [str(number) for number in range(1, 12_346)]
 ENDPOINT = "AWS_ENDPOINT_URL_CLOUDFORMATION"
@@ -397,3 +398,36 @@ def test_killed_at_any_moment_it_forgets_no_id(door):
     assert subprocess.run(line, stderr=subprocess.DEVNULL, timeout=30, check=False).returncode == 0
     assert set(IDS) - before <= set(door.taken)
     assert set(accepted()) == set(IDS)
+
+
+def test_a_stack_without_a_name_is_not_the_local_one(door, recall, monkeypatch):
+    monkeypatch.setattr(stack, "_find_local", lambda: pytest.fail("the local stack"))
+    assert recall("--yes", place=("--stack", ""))[0] == 2
+    assert door.requests == []
+
+
+@pytest.mark.parametrize("results", [".", "", "/"])
+def test_a_folder_is_no_file_for_results(door, recall, results):
+    ended, said = recall("--yes", "--results", results)
+    assert (ended, "is a folder" in said, door.requests) == (2, True, [])
+
+
+@pytest.mark.parametrize("text", [b"5", b"[]", b"null", b"{}", b'{"accepted": 1}'])
+def test_another_file_is_no_journal(door, recall, text):
+    Path("results.csv.journal").write_bytes(text)
+    ended, said = recall("--yes")
+    assert (ended, "choose another file" in said, door.requests) == (2, True, [])
+
+
+def test_a_journal_that_is_not_even_text_is_none(door, recall):
+    Path("results.csv.journal").write_bytes(b"\xff\xfe\x00")
+    assert recall("--yes")[0] == 0
+    assert sorted(door.taken, key=int) == IDS
+
+
+def test_of_two_that_begin_at_once_one_is_refused(door, recall):
+    ids = [str(number) for number in range(3)]
+    two = [Journal(Path("results.csv"), ids, door.url, None) for _ in range(2)]
+    two[0].begin()
+    with pytest.raises(Ending, match="begun by another run"):
+        two[1].begin()

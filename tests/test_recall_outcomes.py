@@ -263,3 +263,53 @@ def test_where_reading_the_log_is_denied_it_says_so(door, recall, cloud, monkeyp
     assert ended == 3
     assert "ResourceNotFoundException to FilterLogEvents" in said
     assert results() == {"1": ("undecided", "")}
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("ends", ["interrupted", "log gone"])
+def test_done_stays_done_though_a_later_run_hears_nothing_of_it(door, recall, monkeypatch, ends):
+    door.looks.append(
+        write(door, ("1", "cancelled", "done", 200), ("2", "too_late", "dead_lettered", 6))
+    )
+    assert recall("1", "2", "3")[0] == 3
+    before = results()
+    door.log.clear()
+    if ends == "interrupted":
+        monkeypatch.setattr(outcomes.time, "sleep", lambda _: interrupt())
+    assert recall("1", "2", "3")[0] == (130 if ends == "interrupted" else 3)
+    assert results() == before
+
+
+def test_what_an_earlier_run_called_done_is_not_waited_for(door, recall):
+    door.looks.append(write(door, ("1", "cancelled", "done", 200)))
+    assert recall("1")[0] == 0
+    door.log.clear()
+    assert recall("1")[0] == 0
+    assert results() == {"1": ("cancelled", "200")}
+
+
+def test_what_is_taken_back_from_the_dead_letter_queue_is_followed_again(door, recall):
+    door.looks.append(
+        write(
+            door, ("1", "cancelled", "done", 200), ("2", "credits_exhausted", "dead_lettered", 11)
+        )
+    )
+    ended, said = recall("1", "2")
+    assert (ended, "infra.redrive" in said) == (1, True)
+    door.looks.append(write(door, ("2", "timed_out", "retry")))
+    door.looks.append(write(door, ("2", "cancelled", "done", 200)))
+    assert recall("1", "2")[0] == 0
+    assert results()["2"] == ("cancelled", "200")
+
+
+def test_a_line_is_found_late_whatever_the_stack_is_called(door, recall):
+    def late():
+        now_ms = int(time.time() * 1000) - 60_000
+        door.log.append((line(door, "1", "cancelled", "done", 200, service="sms-retry"), now_ms))
+
+    door.looks.append(write(door, ("2", "cancelled", "done", 200)))
+    door.looks.append(late)
+    assert recall("1", "2")[0] == 0

@@ -14,6 +14,7 @@ from sms_cancel import aws, cancellation, telemetry
 from sms_cancel.environment import required
 from sms_cancel.outcome import Outcome
 
+FIELDS = {"messageIds", "sendAt", "recallId"}
 MAX_IDS = 1000
 MAX_BYTES = 64 * 1024  # a thousand ids of twenty digits take 24
 MAX_ECHO = 64  # characters of what is no id, so that its sender finds it again
@@ -66,6 +67,8 @@ def read(body: bytes) -> Campaign:
         raise Unreadable('Send a JSON object, in it "messageIds", a list of at least one id.')
     if len(given) > MAX_IDS:
         raise TooLarge(f"A request has at most {MAX_IDS:,} ids: send it in parts.")
+    if not document.keys() <= FIELDS:  # a misspelt sendAt would be no deadline, and nobody knew
+        raise Unreadable('Send no fields besides "messageIds", "sendAt" and "recallId".')
     send_at = cancellation.read_send_at(document.get("sendAt"))
     recall_id = document.get("recallId")
     if "sendAt" in document and send_at is None:

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             console.print("What is accepted is being cancelled. The same command again goes on.")
         return ending.code
     except KeyboardInterrupt:
-        console.print("recall: interrupted, nothing was sent")
+        console.print("recall: interrupted; this run has sent nothing")
         return ExitCode.INTERRUPTED
 
 
@@ -70,7 +70,7 @@ def _time(text: str) -> datetime:
 
 def _recall(options: argparse.Namespace) -> int:
     chosen = _read(options.file, options.column)
-    stack = find(None if options.local else options.stack)
+    stack = find(options.stack)
     send_at = options.send_at and options.send_at.isoformat()
     with explained(ExitCode.NOTHING_SENT):
         journal = Journal(options.results, chosen.ids, stack.api_url, send_at)
@@ -141,7 +141,7 @@ def _confirm() -> None:
     except OSError:
         raise Ending("no terminal to answer at: give --yes", ExitCode.NOTHING_SENT) from None
     if answer not in ("y", "yes"):
-        raise Ending("nothing was sent", ExitCode.NOTHING_SENT)
+        raise Ending("this run has sent nothing", ExitCode.NOTHING_SENT)
 
 
 def _send(stack: Stack, journal: Journal, ids: list[str], send_at: str | None) -> None:
@@ -158,6 +158,7 @@ def _send(stack: Stack, journal: Journal, ids: list[str], send_at: str | None) -
 
 def _follow(stack: Stack, journal: Journal, ids: list[str], results: Path) -> int:
     outcomes = Outcomes(ids, journal.recall_id)
+    outcomes.recollect(results)
     try:
         with _bar() as bar:
             task = bar.add_task("decided", total=len(ids), note="")
@@ -179,7 +180,13 @@ def _conclude(counts: Counter[str], results: Path) -> int:
     if counts[UNDECIDED]:
         text = f"{counts[UNDECIDED]:,} are undecided: nothing was heard of them for a quarter hour"
         raise Ending(f"{text}. Look at the alarms", ExitCode.UNFINISHED)
-    return ExitCode.DONE if done == counts.total() else ExitCode.NOT_ALL_CANCELLED
+    if done == counts.total():
+        return ExitCode.DONE
+    console.print(
+        "The others are not asked again. Those that can succeed once their cause is gone:"
+    )
+    console.print("take them back with `python -m infra.redrive`, then run this again to follow.")
+    return ExitCode.NOT_ALL_CANCELLED
 
 
 def _bar() -> Progress:

@@ -21,6 +21,8 @@ class Journal:
 
     def __init__(self, results: Path, ids: list[str], api_url: str, send_at: str | None) -> None:
         """Read what an earlier run wrote; raise Ending where that was another recall's."""
+        if not results.name or results.is_dir():
+            raise _taken(results, "is a folder")
         self.path = results.with_name(f"{results.name}.journal")
         self._lock = Lock()
         digest = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
@@ -35,11 +37,13 @@ class Journal:
         self.is_new = not lines
         self.recall_id: str = self._head["recallId"]
         self.begun_at: float = self._head["begunAt"]
-        self.accepted: set[str] = {each for line in lines[1:] for each in line["accepted"]}
+        self.accepted: set[str] = {each for line in lines[1:] for each in line.get("accepted", ())}
 
     def begin(self) -> None:
         """Write down which recall this is, before anything is sent."""
         if self.is_new:
+            if self._lines():
+                raise _taken(self.path, "was begun by another run meanwhile: run it again, or")
             self._write(self._head)
             sync_folder(self.path)
 
@@ -54,9 +58,11 @@ class Journal:
         """Return the whole lines: where a run was killed while it wrote, half a one is there."""
         lines = []
         if self.path.exists():
-            for line in self.path.read_text().splitlines():
+            for line in self.path.read_text(errors="replace").splitlines():
                 with suppress(ValueError):
                     lines.append(json.loads(line))
+        if not all(isinstance(line, dict) for line in lines):
+            raise _taken(self.path, "is no journal of a recall")
         return lines
 
     def _write(self, line: dict[str, Any]) -> None:

@@ -42,18 +42,36 @@ class Outcomes:
         self.recall_id = recall_id
         self.undecided = dict.fromkeys(ids, "")
         self._settled: dict[str, Settled | None] = dict.fromkeys(ids)
+        self._heard_ms = dict.fromkeys(ids, 0)
+
+    def recollect(self, path: Path) -> None:
+        """Take what an earlier run wrote: done is done, the rest stands until more is heard."""
+        if path.exists():
+            with path.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    if row["id"] in self._settled and row["outcome"] != UNDECIDED:
+                        settled = Settled(row["outcome"], row["code"] or None, row["time"])
+                        self._settled[row["id"]] = settled
+                        if settled.outcome in DONE:
+                            self.undecided.pop(row["id"], None)
 
     def read_line(self, line: str, at_ms: int) -> None:
-        """Take a line of the log; the first that says done of an id wins over all others."""
+        """Take a line of the log; the first that says done of an id wins over all others.
+
+        What was dead-lettered is undecided again when it is tried again: somebody took it back.
+        """
         fields = _object(line)
         message_id = str(fields.get("message_id"))
         is_ours = fields.get("recall_id") == self.recall_id and message_id in self._settled
         if not is_ours or fields.get("message") != "cancel settled":
             return
+        if fields.get("disposition") != "done" and at_ms < self._heard_ms[message_id]:
+            return
+        self._heard_ms[message_id] = at_ms
         if fields.get("disposition") in ("done", "dead_lettered"):
             settled = Settled(fields["outcome"], fields.get("code"), _iso(at_ms))
             self._settle(message_id, settled)
-        elif message_id in self.undecided:
+        elif not self._is_done(message_id):
             self.undecided[message_id] = fields["outcome"]
 
     def read_dead_letter(self, message: dict[str, Any]) -> None:
@@ -66,9 +84,12 @@ class Outcomes:
             at_ms = int(message["Attributes"]["SentTimestamp"])
             self._settle(message_id, Settled(outcome, code, _iso(at_ms)))
 
-    def _settle(self, message_id: str, settled: Settled) -> None:
+    def _is_done(self, message_id: str) -> bool:
         known = self._settled[message_id]
-        if known is None or known.outcome not in DONE:
+        return known is not None and known.outcome in DONE
+
+    def _settle(self, message_id: str, settled: Settled) -> None:
+        if not self._is_done(message_id):
             self._settled[message_id] = settled
             self.undecided.pop(message_id, None)
 
@@ -77,7 +98,7 @@ class Outcomes:
 
     def write(self, path: Path) -> None:
         """Write the results as a CSV: id, outcome, code, time. It is there whole or not at all."""
-        part = path.with_name(f"{path.name}.part")
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with part.open("w", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(("id", *Settled._fields))
@@ -102,14 +123,16 @@ class Follower:
 
     def follow(self) -> Iterator[None]:
         """Read until all is decided, or nothing is heard any more; yield after each look."""
-        undecided = self._outcomes.undecided
+        undecided, recall_id = self._outcomes.undecided, self._outcomes.recall_id
         heard_at = decided_at = time.monotonic()
         quiet_s = QUIET_S
         while undecided and time.monotonic() - heard_at < SILENCE_S:
             before = len(undecided), self._newest_ms
-            self._read_log("", self._newest_ms - OVERLAP_S * 1000)
+            self._read_log(f'"{recall_id}"', self._newest_ms - OVERLAP_S * 1000)
             if undecided and time.monotonic() - decided_at > quiet_s:
-                self._read_log("-retry", self._begun_ms)  # all but the tries that decide nothing
+                # All but the tries that decide nothing.
+                pattern = f'{{ $.recall_id = "{recall_id}" && $.disposition != "retry" }}'
+                self._read_log(pattern, self._begun_ms)
                 self._read_dead_letters()
                 decided_at, quiet_s = time.monotonic(), min(2 * quiet_s, LONGEST_QUIET_S)
             if len(undecided) < before[0]:
@@ -123,7 +146,7 @@ class Follower:
     def _read_log(self, pattern: str, since_ms: int) -> None:
         for page in self._log.paginate(
             logGroupName=self._log_group_name,
-            filterPattern=f'"{self._outcomes.recall_id}" {pattern}'.strip(),
+            filterPattern=pattern,
             startTime=since_ms,
         ):
             for event in page["events"]:

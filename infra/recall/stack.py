@@ -81,9 +81,11 @@ class Stack:
 
 def find(name: str | None) -> Stack:
     """Return the stack of this name, or without one the local stack; raise Ending if it is away."""
+    if name == "":  # an empty variable of the shell, which AWS takes for all stacks
+        raise Ending("--stack needs the stack's name", ExitCode.NOTHING_SENT)
     try:
         with explained(ExitCode.NOTHING_SENT):
-            return Stack(name) if name else _find_local()
+            return _find_local() if name is None else Stack(name)
     except KeyError as missing:
         text = f"the stack has no output {missing}: is it sms-cancel, of this version?"
         raise Ending(text, ExitCode.NOTHING_SENT) from missing
