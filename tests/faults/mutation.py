@@ -72,6 +72,7 @@ REDIRECT = "300 has been dealt with before"
 CHUNK = "the size of a chunk decides nothing"
 CACHE = "it only spares time: the answer for a URL is always the same"
 NO_MORE_THREADS = "a batch holds ten messages"
+LAST_WORD = "it is the last of the three in the alphabet"
 TUNED = "nothing hangs on one more or less"
 LONG_SINCE = "the monotonic clock has left its first second long before"
 FETCHED_FIRST = "it is read only after a fetch, which sets it"
@@ -144,6 +145,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         ),
         "_dispose: def _dispose(record: Record, request: Request, result: Cancellation, /,"
         " is_late: bool) -> str:": "who disposes passes it by keyword all the same",
+        '_handle: settled_at=None if disposition >= "retry" else time.time(),': LAST_WORD,
+        '_handle: return disposition < "retry"': LAST_WORD,
         "_handle: without return False": "None says the same",
         "_dead_letter: without return False": "None says the same",
     },
