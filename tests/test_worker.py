@@ -192,6 +192,11 @@ def test_a_line_names_the_invocation_that_wrote_it(cloud, work, written):
     assert [line["function_request_id"] for line in written.logged("cancel settled")] == ["another"]
 
 
+def test_a_message_without_a_send_at_is_nothing_to_warn_of(cloud, work, written):
+    work(cloud.queue_event('{"messageId": 300}'))
+    assert written.logged("sendAt not readable") == []
+
+
 def test_one_receive_may_be_all(cloud, work, provider, monkeypatch):
     monkeypatch.setenv("MAX_RECEIVE_COUNT", "1")
     provider.plan(fault("html"))

@@ -147,6 +147,8 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         " is_late: bool) -> str:": "who disposes passes it by keyword all the same",
         '_handle: settled_at=None if disposition >= "retry" else time.time(),': LAST_WORD,
         '_handle: return disposition < "retry"': LAST_WORD,
+        "_handle: is_late = (request.margin_s or 1) < 0": "neither 0 nor 1 is",
+        "_handle: is_late = (request.margin_s or 0) < -1": "a second",
         "_handle: without return False": "None says the same",
         "_dead_letter: without return False": "None says the same",
     },
