@@ -2,7 +2,7 @@
 # make test  everything that must hold: lint, types, template, build, tests
 # make recall  the command that calls a campaign off, as .venv-local/bin/recall
 # make picture  the dashboard's picture in the README, anew from its definition
-# make faults  the reliability section of the README, each figure by its command; three quarters of an hour, Linux
+# make faults  the reliability section of the README, each figure by its command; about an hour, Linux
 # make bench  the speed and cost sections of the README, and their pictures; a quarter of an hour, Linux as root
 # make deploy  the bundle into the AWS account whose credentials are set (ENVIRONMENT=production)
 # make lock  every requirements.txt from its requirements.in (UPGRADE=1: with newer versions below)
