@@ -195,6 +195,22 @@ def test_what_lies_in_the_dead_letter_queue_is_found_and_stays(door, recall, clo
     assert all(each.visible_at <= time.time() * 1000 for each in messages)
 
 
+def test_a_try_that_is_read_again_does_not_undo_a_dead_letter():
+    known = outcomes.Outcomes(["1"], "r1")
+    ids = {"message_id": "1", "recall_id": "r1"}
+    tried = {"message": "cancel settled", "disposition": "retry", "outcome": "unavailable"} | ids
+    moved = {
+        "Body": json.dumps({"messageId": 1, "recallId": "r1"}),
+        "Attributes": {"SentTimestamp": "2000"},
+    }
+    known.read_line(json.dumps(tried), 1000)
+    known.read_dead_letter(moved)
+    known.read_line(json.dumps(tried), 1000)
+    assert (known.counts(), known.undecided) == ({"dead_lettered": 1}, {})
+    known.read_line(json.dumps(tried), 3000)  # taken back, and tried again
+    assert known.counts() == {"undecided": 1}
+
+
 def test_a_line_of_an_id_wins_over_its_dead_letter(door, recall, cloud):
     def both():
         dead_letter(cloud, door, "1", outcome="timed_out")
@@ -300,6 +316,8 @@ def test_what_is_taken_back_from_the_dead_letter_queue_is_followed_again(door, r
     ended, said = recall("1", "2")
     assert (ended, "infra.redrive" in said) == (1, True)
     door.looks.append(write(door, ("2", "timed_out", "retry")))
+    assert recall("1", "2")[0] == 3
+    assert results()["2"] == ("undecided", "")  # no longer what it was
     door.looks.append(write(door, ("2", "cancelled", "done", 200)))
     assert recall("1", "2")[0] == 0
     assert results()["2"] == ("cancelled", "200")

@@ -114,7 +114,7 @@ def _queue_many(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]
         return _problem(HTTPStatus.BAD_REQUEST, str(error), request_id)
     accepted, rejected = campaign.enqueue(asked_for, _ends_at(context))
     if asked_for.message_ids and not accepted:
-        detail = "The queue takes nothing at the moment: send all of it again, it is safe."
+        detail = "The queue confirmed none of them: send all of it again, it is safe."
         status = HTTPStatus.SERVICE_UNAVAILABLE
         return _problem(status, detail, request_id, **{"Retry-After": "10"})
     body = {"accepted": accepted, "rejected": rejected}

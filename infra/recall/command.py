@@ -182,10 +182,8 @@ def _conclude(counts: Counter[str], results: Path) -> int:
         raise Ending(f"{text}. Look at the alarms", ExitCode.UNFINISHED)
     if done == counts.total():
         return ExitCode.DONE
-    console.print(
-        "The others are not asked again. Those that can succeed once their cause is gone:"
-    )
-    console.print("take them back with `python -m infra.redrive`, then run this again to follow.")
+    console.print("The others are not asked again. Those that can succeed once their cause is gone")
+    console.print("are taken back with infra.redrive (infra/runbook.md); run this again to follow.")
     return ExitCode.NOT_ALL_CANCELLED
 
 

@@ -65,13 +65,14 @@ class Outcomes:
         is_ours = fields.get("recall_id") == self.recall_id and message_id in self._settled
         if not is_ours or fields.get("message") != "cancel settled":
             return
-        if fields.get("disposition") != "done" and at_ms < self._heard_ms[message_id]:
-            return
+        if fields.get("disposition") != "done" and at_ms <= self._heard_ms[message_id]:
+            return  # read before, or overtaken by what was
         self._heard_ms[message_id] = at_ms
         if fields.get("disposition") in ("done", "dead_lettered"):
             settled = Settled(fields["outcome"], fields.get("code"), _iso(at_ms))
             self._settle(message_id, settled)
         elif not self._is_done(message_id):
+            self._settled[message_id] = None
             self.undecided[message_id] = fields["outcome"]
 
     def read_dead_letter(self, message: dict[str, Any]) -> None:
