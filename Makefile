@@ -5,7 +5,7 @@
 # make faults  the reliability section of the README, each figure by its command; about an hour, Linux
 # make bench  the speed and cost sections of the README, and their pictures; a quarter of an hour, Linux as root
 # make deploy  the bundle into the AWS account whose credentials are set (ENVIRONMENT=production)
-# make lock  every requirements.txt from its requirements.in (UPGRADE=1: with newer versions below)
+# make lock  uv.lock from pyproject.toml, and requirements.txt from it (UPGRADE=1: with newer versions)
 # make sbom  what ships, as CycloneDX, in build/sms-cancel.cdx.json
 
 # Lambda runs Python 3.13: it is used where it is, also where only pyenv knows of it.
@@ -21,10 +21,9 @@ SYSTEM_PYTHON := $(shell python3 -c 'import sys; sys.exit(sys.version_info < (3,
 	test "$$(python3 -c 'import sys; print(sys.version_info[:2])')" != \
 	"$$($(PYTHON) -c 'import sys; print(sys.version_info[:2])')" && echo python3)
 
-PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes --requirement
-# The command `recall`, editable: its pins are installed already, what builds it too (flit_core).
-PIP_INSTALL_RECALL := -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
-	--no-build-isolation --editable .
+UV := .venv-uv/bin/uv
+# An environment of its own for each group of pyproject.toml that contradicts the others.
+SYNC := $(UV) sync --quiet --frozen --no-python-downloads
 PYTEST := -m pytest --numprocesses 2 --dist loadfile
 
 # Its exit code alone would also be 0 if it had judged nothing. Of what monitoring.yaml holds (alarms, a
@@ -56,7 +55,7 @@ endif
 
 faults: export PYTHONPATH := functions:tests:.
 faults: .venv/ready .venv-local/ready
-	.venv/bin/python $(PIP_INSTALL) tests/faults/requirements.txt
+	UV_PROJECT_ENVIRONMENT=.venv $(SYNC) --group measure
 	.venv/bin/python -m tests.faults.wire
 	.venv/bin/python -m tests.faults.queue_torture
 	.venv/bin/python -m tests.faults.fuzz
@@ -79,61 +78,53 @@ deploy: .venv-sam/ready
 	@echo "API key into a file, and the file into the secret (the output ApiKeySecretArn):"
 	@echo "  aws secretsmanager put-secret-value --secret-id <ApiKeySecretArn> --secret-string file://key.txt"
 
-# What ships comes first: the others are held to its versions.
-lock: export UV_CUSTOM_COMPILE_COMMAND := make lock  \# uv pip compile --universal --python-version 3.11
-lock: .venv/ready
-	set -e; for chosen in $(wildcard functions/*.in *.in infra/*/*.in tests/*/*.in tests/*/*/*.in); do \
-	    .venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
-	        --generate-hashes --no-emit-index-url $(if $(UPGRADE),--upgrade) \
-	        --output-file "$${chosen%.in}.txt" "$$chosen"; \
-	    done
+# uv.lock, and the two files for those who do not use uv. Without its extras a pin holds only until
+# a newer version is published: pip would look for the extra there.
+lock: $(UV)
+	$(UV) lock --quiet --python $(PYTHON) $(if $(UPGRADE),--upgrade)
+	$(UV) export --quiet --frozen --no-emit-project --only-group functions --no-annotate --no-header \
+	    --output-file functions/requirements.txt
+	$(UV) export --quiet --frozen --no-emit-project --group test --group uv --no-hashes --no-annotate --no-header \
+	    --output-file requirements.txt
+	$(UV) pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-annotate \
+	    --no-emit-index-url --no-header --output-file build/requirements.txt requirements.txt
+	mv build/requirements.txt requirements.txt
 
-# From what is installed for the build, in an environment that holds nothing else: what ships has no
-# metadata any more.
-sbom: .venv/ready
-	.venv/bin/python -m venv --clear --without-pip build/shipped
-	PYTHON=$(CURDIR)/.venv/bin/python $(MAKE) --silent -C functions install \
-	    ARTIFACTS_DIR="$$(echo "$(CURDIR)"/build/shipped/lib/python*/site-packages)"
-	.venv/bin/python -W ignore -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible \
-	    --output-file build/sms-cancel.cdx.json build/shipped/bin/python
+sbom: $(UV)
+	mkdir -p build
+	$(UV) export --quiet --frozen --only-group functions --format cyclonedx1.5 --output-file build/sms-cancel.cdx.json
 
 picture: .venv-picture/ready
 	.venv-picture/bin/python -m infra.dashboard.draw
 
-.venv/ready: requirements.txt
-	$(PYTHON) -m venv --clear .venv
-	.venv/bin/python $(PIP_INSTALL) requirements.txt
-	.venv/bin/python $(PIP_INSTALL_RECALL)
+# The version of uv, with its hashes, is in requirements.txt too.
+$(UV): requirements.txt
+	$(PYTHON) -m venv --clear .venv-uv
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.txt > .venv-uv/requirements.txt
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv-uv/requirements.txt
 	touch $@
 
-.venv-system/ready: requirements.txt
-	$(SYSTEM_PYTHON) -m venv --clear .venv-system
-	.venv-system/bin/python $(PIP_INSTALL) requirements.txt
-	.venv-system/bin/python $(PIP_INSTALL_RECALL)
+.venv/ready: uv.lock pyproject.toml $(UV)
+	UV_PROJECT_ENVIRONMENT=.venv $(SYNC) --python $(PYTHON) --group test
 	touch $@
 
-.venv-local/ready: infra/local/requirements.txt
-	$(PYTHON) -m venv --clear .venv-local
-	.venv-local/bin/python $(PIP_INSTALL) infra/local/requirements.txt
-	.venv-local/bin/python $(PIP_INSTALL_RECALL)
+.venv-system/ready: uv.lock pyproject.toml $(UV)
+	UV_PROJECT_ENVIRONMENT=.venv-system $(SYNC) --python $(SYSTEM_PYTHON) --group test
 	touch $@
 
-.venv-sam/ready: infra/sam/requirements.txt
-	$(PYTHON) -m venv --clear .venv-sam
-	.venv-sam/bin/python $(PIP_INSTALL) infra/sam/requirements.txt
+.venv-local/ready: uv.lock pyproject.toml $(UV)
+	UV_PROJECT_ENVIRONMENT=.venv-local $(SYNC) --python $(PYTHON) --group local
 	touch $@
 
-.venv-checkov/ready: infra/checkov/requirements.txt
-	$(PYTHON) -m venv --clear .venv-checkov
-	.venv-checkov/bin/python $(PIP_INSTALL) infra/checkov/requirements.txt
+.venv-sam/ready .venv-checkov/ready: .venv-%/ready: uv.lock pyproject.toml $(UV)
+	UV_PROJECT_ENVIRONMENT=.venv-$* $(SYNC) --python $(PYTHON) --only-group $*
 	touch $@
 
-.venv-picture/ready: infra/dashboard/requirements.txt
-	$(PYTHON) -m venv --clear .venv-picture
-	.venv-picture/bin/python $(PIP_INSTALL) infra/dashboard/requirements.txt
+.venv-picture/ready: uv.lock pyproject.toml $(UV)
+	UV_PROJECT_ENVIRONMENT=.venv-picture $(SYNC) --python $(PYTHON) --group measure
 	touch $@
 
 clean:
-	rm -rf .aws-sam build .venv .venv-checkov .venv-local .venv-picture .venv-sam .venv-system
+	rm -rf .aws-sam build .venv .venv-checkov .venv-local .venv-picture .venv-sam .venv-system .venv-uv
 
 .PHONY: run recall test picture faults bench deploy lock sbom clean

@@ -1,66 +1,96 @@
-"""What is chosen by hand (requirements.in) and what is computed from it (requirements.txt)."""
+"""The lock, and the two requirements.txt that are exported from it for those who do not use uv."""
 
 import re
+import subprocess
+import tomllib
 
 import pytest
 
 from infra.local.stack import ROOT
 
-PLACES = ("requirements", "functions/requirements", "infra/*/requirements", "tests/**/requirements")
-CHOSEN = [path for place in PLACES for path in ROOT.glob(f"{place}.in")]
-COMPUTED = [path for place in PLACES for path in ROOT.glob(f"{place}.txt")]
-SHIPPED = ROOT / "functions" / "requirements.txt"
+UV = ROOT / ".venv-uv" / "bin" / "uv"
+EXPORTED = {
+    "requirements.txt": ("--group", "test", "--group", "uv"),
+    "functions/requirements.txt": ("--only-group", "functions"),
+}
+LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
 
 
-def pins(path):
-    """Each pin of a computed file, with its hashes: ``{"requests==2.34.2": {"sha256:…", …}}``."""
-    text = re.sub(r"#.*|\\\n", "", path.read_text())
-    lines = [line for line in text.splitlines() if line.strip()]
-    return {
-        re.match(r"[^\s;]+", line)[0]: set(re.findall(r"--hash=(sha256:[0-9a-f]{64})", line))
-        for line in lines
+def pins(text):
+    """Each pin without extras but with its condition: ``{"requests==2.34.2": {"sha256:…", …}}``."""
+    lines = re.sub(r"#.*|\\\n", "", text).splitlines()
+    found = {}
+    for line in filter(str.strip, lines):
+        pin, *hashes = line.split("--hash=")
+        found[re.sub(r"\[.*\]|\s", "", pin)] = {each.strip() for each in hashes}
+    return found
+
+
+def extras(text):
+    """The extras that a file names for each package: ``{"coverage": {"toml"}}``."""
+    named = re.findall(r"^([a-z0-9-]+)\[([a-z0-9,-]+)\]==", text, re.MULTILINE)
+    return {name: set(found.split(",")) for name, found in named}
+
+
+@pytest.mark.parametrize("path", EXPORTED)
+def test_what_is_exported_is_what_is_locked(path):
+    exported = subprocess.run(
+        [UV, "export", "--quiet", "--frozen", "--no-emit-project", *EXPORTED[path]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    locked = pins(exported)
+    assert any(pin.startswith("requests==") for pin in locked)
+    written = pins((ROOT / path).read_text())
+    assert written.keys() == locked.keys(), "run make lock"
+    for pin, hashes in locked.items():  # the lock has those that our Pythons can use
+        assert hashes <= written[pin], "run make lock"
+
+
+@pytest.mark.parametrize("path", EXPORTED)
+def test_every_extra_that_a_pinned_package_asks_for_is_pinned_with_it(path):
+    """Else pip looks for it in the newest version, and fails as soon as there is a newer one."""
+    text = (ROOT / path).read_text()
+    names = {re.split(r"==", pin)[0] for pin in pins(text)}
+    asked_for = {}
+    for package in LOCK["package"]:
+        if package["name"] in names:
+            for dependency in package.get("dependencies", []):
+                wanted = asked_for.setdefault(dependency["name"], set())
+                wanted.update(dependency.get("extra", []))
+    missing = {
+        name: wanted - extras(text).get(name, set())
+        for name, wanted in asked_for.items()
+        if name in names
     }
+    assert asked_for
+    assert {name: wanted for name, wanted in missing.items() if wanted} == {}, "run make lock"
 
 
-def chosen(path):
-    """Each name, as a computed file writes it (PEP 503), with its version if one is chosen."""
-    found = re.findall(r"^(\w[\w.-]*)(?:\[.*\])?(==\S+)?", path.read_text(), re.MULTILINE)
-    return [(re.sub(r"[-_.]+", "-", name).lower(), version) for name, version in found]
-
-
-def computed_from(path):
-    return path.with_suffix(".txt")
-
-
-def test_each_computed_file_has_its_chosen_one():
-    assert len(CHOSEN) >= 5
-    assert sorted(COMPUTED) == sorted(computed_from(path) for path in CHOSEN)
-
-
-@pytest.mark.parametrize("path", CHOSEN, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_is_chosen_is_what_is_pinned(path):
-    names = {pin.split("==")[0]: pin for pin in pins(computed_from(path))}
-    requirements = chosen(path)
-    assert requirements
-    for name, version in requirements:
-        assert names[name].startswith(name + version), "run make lock"
-
-
-@pytest.mark.parametrize("path", CHOSEN, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", EXPORTED)
 def test_each_pin_has_its_hashes_and_no_file_names_an_index(path):
-    for pin, hashes in pins(computed_from(path)).items():
-        assert re.fullmatch(r"[a-z0-9.-]+==[\w.]+", pin)
+    text = (ROOT / path).read_text()
+    for pin, hashes in pins(text).items():
+        assert re.match(r"[a-z0-9-]+==[\w.]+(;|$)", pin)
         assert hashes
-    assert "://" not in computed_from(path).read_text()
+    assert "://" not in text
 
 
 def test_what_ships_is_what_is_tested():
-    tested = pins(ROOT / "requirements.txt")
-    shipped = pins(SHIPPED)
-    assert "requests" in {pin.split("==")[0] for pin in shipped}
-    assert {pin: tested.get(pin) for pin in shipped} == shipped
+    tested = pins((ROOT / "requirements.txt").read_text())
+    shipped = pins((ROOT / "functions/requirements.txt").read_text())
+    assert shipped.keys() <= tested.keys()
 
 
 def test_what_ships_needs_no_condition():
     # pip judges a condition by the Python that runs it, not by the one it installs for.
-    assert ";" not in SHIPPED.read_text()
+    assert ";" not in (ROOT / "functions/requirements.txt").read_text()
+
+
+def test_what_builds_the_project_is_what_the_lock_brings():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    [locked] = [each["version"] for each in LOCK["package"] if each["name"] == "uv"]
+    assert project["build-system"]["requires"] == [f"uv_build=={locked}"]
+    assert project["tool"]["uv"]["required-version"] == f"=={locked}"

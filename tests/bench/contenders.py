@@ -14,6 +14,7 @@ from tests.bench.loopback import API_KEY
 from tests.bench.measure import Contender
 
 HERE = Path(__file__).parent
+UV = ROOT / ".venv-uv" / "bin" / "uv"
 STEPS = ("install", "prune", "rehash", "compile")  # of functions/Makefile; the last is what ships
 
 
@@ -34,8 +35,10 @@ def build(folder: Path) -> None:
     subprocess.run([sys.executable, "-m", *compiling, str(folder / "bytecode")], check=True)
 
 
-def _install(python: Path, what: str, *options: str) -> None:
-    requirements = HERE / what / "requirements.txt"
+def _install(python: Path, group: str, *options: str) -> None:
+    requirements = python.parent / f"{group}.txt"
+    locked = ["export", "--quiet", "--frozen", "--only-group", group, "--output-file"]
+    subprocess.run([str(UV), *locked, str(requirements)], cwd=ROOT, check=True)
     quiet = ("--quiet", "--disable-pip-version-check", "--require-hashes")
     pip = [str(python), "-m", "pip", "install", *quiet, *options, "-r", str(requirements)]
     subprocess.run(pip, check=True)
