@@ -1,130 +1,80 @@
-# make run   the bundle on this machine: a demonstration, then for trying by hand (ONCE=1 ends it)
-# make test  everything that must hold: lint, types, template, build, tests
-# make recall  the command that calls a campaign off, as .venv-local/bin/recall
-# make picture  the dashboard's picture in the README, anew from its definition
-# make faults  the reliability section of the README, each figure by its command; about an hour, Linux
-# make bench  the speed and cost sections of the README, and their pictures; a quarter of an hour, Linux as root
-# make deploy  the bundle into the AWS account whose credentials are set (ENVIRONMENT=production)
-# make lock  uv.lock from pyproject.toml, and requirements.txt from it (UPGRADE=1: with newer versions)
-# make sbom  what ships, as CycloneDX, in build/sms-cancel.cdx.json
-
-# Lambda runs Python 3.13: it is used where it is, also where only pyenv knows of it.
-PYTHON := $(shell for python in python3.13 "$$HOME"/.pyenv/versions/3.13.*/bin/python python3; do \
-	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; \
-	done)
-ifeq ($(PYTHON),)
-$(error Python 3.11 or newer is needed, as python3.13 or python3)
-endif
-
-# The Python that is simply there, where it is another one: what ships must work with it too.
-SYSTEM_PYTHON := $(shell python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
-	test "$$(python3 -c 'import sys; print(sys.version_info[:2])')" != \
-	"$$($(PYTHON) -c 'import sys; print(sys.version_info[:2])')" && echo python3)
-
+.DEFAULT_GOAL := help
+# Lambda runs Python 3.13: it is used where it is installed, also where only pyenv has it.
+FIND_PYTHON = for each in python3.13 "$$HOME"/.pyenv/versions/3.13.*/bin/python python3; do \
+	"$$each" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$each" && break; done
+PYTHON = $(or $(shell $(FIND_PYTHON)),$(error Install Python 3.11 or newer with its venv module, as python3))
+OTHER_PYTHON := $(if $(filter-out python3,$(shell $(FIND_PYTHON))),$(shell python3 -c \
+	'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] != (3, 13))' 2>/dev/null && echo python3))
 UV := .venv-uv/bin/uv
-# An environment of its own for each group of pyproject.toml that contradicts the others.
-SYNC := $(UV) sync --quiet --frozen --no-python-downloads
-PYTEST := -m pytest --numprocesses 2 --dist loadfile
+PYTEST := python -m pytest --numprocesses 2 --dist loadgroup
 
-# Its exit code alone would also be 0 if it had judged nothing. Of what monitoring.yaml holds (alarms, a
-# dashboard) it judges nothing yet, so that is judged with template.yaml.
-CHECKOV := .venv-checkov/bin/checkov --framework cloudformation --skip-download --quiet --compact
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' Makefile
 
-run: .venv-local/ready
+run: .venv-local/ready ## see the bundle work on this machine, then try it by hand (ONCE=1: end after the demonstration)
 	@exec .venv-local/bin/python -m infra.local.run
 
-recall: .venv-local/ready
-	@echo "It is .venv-local/bin/recall; see the README, Recall a campaign"
+test: ## everything that must hold: code, templates, build, behaviour
+	@echo "Environments and linters, then the tests: about five minutes the first time, then two."
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync code templates policies $(OTHER_PYTHON:%=.venv-system/ready)
+	.venv/bin/$(PYTEST) --cov
+	$(OTHER_PYTHON:%=.venv-system/bin/$(PYTEST) $$(grep -lE '(from|import) sms_cancel' tests/test_*.py))
 
-test: .venv/ready .venv-local/ready .venv-sam/ready .venv-checkov/ready $(if $(SYSTEM_PYTHON),.venv-system/ready)
-	.venv/bin/ruff check
-	.venv/bin/ruff format --check
-	.venv/bin/mypy
+code: .venv/ready
+	.venv/bin/ruff check --quiet && .venv/bin/ruff format --check --quiet && .venv/bin/mypy --no-error-summary
 	.venv/bin/zizmor --offline --quiet .github
-	.venv-sam/bin/cfn-lint template.yaml infra/monitoring.yaml infra/pipeline.yaml
-	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
+
+templates: .venv-sam/ready
+	.venv-sam/bin/cfn-lint infra/monitoring.yaml infra/pipeline.yaml && SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
+
+policies: .venv-checkov/ready # checkov exits with 0 also where it has judged nothing, as with monitoring.yaml alone
 	@for files in "template.yaml infra/monitoring.yaml" infra/pipeline.yaml; do \
-	    found="$$($(CHECKOV) --file $$files)"; echo "$$found"; \
-	    echo "$$found" | grep -q "Passed checks: [1-9].* Failed checks: 0," || exit 1; \
-	    done
-	.venv/bin/python $(PYTEST) --cov
-ifneq ($(SYSTEM_PYTHON),)
-	@echo "The fast tests again, with the Python that is simply there:"
-	.venv-system/bin/python $(PYTEST) --ignore tests/end_to_end
-endif
+	    found="$$(.venv-checkov/bin/checkov --framework cloudformation --skip-download --compact --file $$files)"; \
+	    echo "$$found" | grep 'Passed checks: [1-9].* Failed checks: 0,' || { echo "$$found"; exit 1; }; done
 
-faults: export PYTHONPATH := functions:tests:.
-faults: .venv/ready .venv-local/ready
-	UV_PROJECT_ENVIRONMENT=.venv $(SYNC) --group measure
-	.venv/bin/python -m tests.faults.wire
-	.venv/bin/python -m tests.faults.queue_torture
-	.venv/bin/python -m tests.faults.fuzz
-	.venv/bin/python -m tests.faults.mutation
-	.venv/bin/python -m tests.faults.soak
+faults bench: export PYTHONPATH = functions:tests:.
+faults: .venv/measure .venv-local/ready ## break what can be broken; each claim with its figure (an hour, Linux)
+	@for each in wire queue_torture fuzz mutation soak; do \
+	    .venv/bin/python -m tests.faults.$$each || exit 1; done
 
-bench: export PYTHONPATH := functions:tests:.
-bench: .venv/ready .venv-local/ready .venv-picture/ready
-	.venv/bin/python -m tests.bench; ended=$$?; .venv-picture/bin/python -m tests.bench.plot && exit $$ended
+bench: .venv/measure .venv-local/ready ## measure speed and cost (PART=cold: one part alone; 15 minutes, Linux, root)
+	.venv/bin/python -m tests.bench $(PART)
 
-# A section of samconfig.toml, and options on top of it: the release workflow has nobody to ask.
-ENVIRONMENT := default
-SAM_DEPLOY :=
+deploy: .venv-sam/ready ## build and deploy into the AWS account of your credentials (ENVIRONMENT=production)
+	@.venv-sam/bin/python -m infra.deploy
 
-deploy: export SAM_CLI_TELEMETRY := 0
-deploy: .venv-sam/ready
-	PYTHON=$(CURDIR)/.venv-sam/bin/python .venv-sam/bin/sam build
-	.venv-sam/bin/sam deploy --config-env $(ENVIRONMENT) $(SAM_DEPLOY)
-	@echo "Deployed. Until its secret has a value, every cancel is key_unavailable: put SMS Partner's"
-	@echo "API key into a file, and the file into the secret (the output ApiKeySecretArn):"
-	@echo "  aws secretsmanager put-secret-value --secret-id <ApiKeySecretArn> --secret-string file://key.txt"
+commands: .venv-local/ready ## install recall and redrive
+	@ls .venv-local/bin/recall .venv-local/bin/redrive
 
-# uv.lock, and the two files for those who do not use uv. Without its extras a pin holds only until
-# a newer version is published: pip would look for the extra there.
-lock: $(UV)
-	$(UV) lock --quiet --python $(PYTHON) $(if $(UPGRADE),--upgrade)
-	$(UV) export --quiet --frozen --no-emit-project --only-group functions --no-annotate --no-header \
-	    --output-file functions/requirements.txt
-	$(UV) export --quiet --frozen --no-emit-project --group test --group uv --no-hashes --no-annotate --no-header \
-	    --output-file requirements.txt
+# Extras are kept: pip would look for one that is not pinned in the newest version there is.
+lock: $(UV) ## pin what pyproject.toml asks for: uv.lock and both requirements.txt (UPGRADE=1: newer versions)
+	$(UV) lock --quiet --python "$(PYTHON)" $(if $(UPGRADE),--upgrade)
+	$(UV) export --quiet --frozen --only-group functions --no-annotate --no-header -o functions/requirements.txt
+	$(UV) export --quiet --frozen --no-emit-project --group test --group uv --no-hashes --no-annotate -o .venv-uv/pins.txt
 	$(UV) pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-annotate \
-	    --no-emit-index-url --no-header --output-file build/requirements.txt requirements.txt
-	mv build/requirements.txt requirements.txt
+	    --no-emit-index-url --no-header -o requirements.txt .venv-uv/pins.txt
 
-sbom: $(UV)
-	mkdir -p build
-	$(UV) export --quiet --frozen --only-group functions --format cyclonedx1.5 --output-file build/sms-cancel.cdx.json
+sbom: $(UV) ## list what ships, as CycloneDX, in build/sms-cancel.cdx.json
+	@mkdir -p build
+	$(UV) export --quiet --frozen --only-group functions --format cyclonedx1.5 -o build/sms-cancel.cdx.json
 
-picture: .venv-picture/ready
-	.venv-picture/bin/python -m infra.dashboard.draw
+clean: ## remove all that these commands made
+	rm -rf .aws-sam build .venv .venv-* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The version of uv, with its hashes, is in requirements.txt too.
-$(UV): requirements.txt
-	$(PYTHON) -m venv --clear .venv-uv
-	sed -n '/^uv==/,/[^\\]$$/p' requirements.txt > .venv-uv/requirements.txt
-	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv-uv/requirements.txt
-	touch $@
+$(UV): requirements.txt # it has uv's version and hashes
+	@"$(PYTHON)" -m venv --clear .venv-uv
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.txt > .venv-uv/uv.txt
+	@.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv-uv/uv.txt
+	@touch $@
 
-.venv/ready: uv.lock pyproject.toml $(UV)
-	UV_PROJECT_ENVIRONMENT=.venv $(SYNC) --python $(PYTHON) --group test
-	touch $@
+.venv/measure: .venv/ready
+	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --quiet --frozen --group measure && touch $@
 
-.venv-system/ready: uv.lock pyproject.toml $(UV)
-	UV_PROJECT_ENVIRONMENT=.venv-system $(SYNC) --python $(SYSTEM_PYTHON) --group test
-	touch $@
+.venv/ready .venv-system/ready: GROUP = test
+.venv-system/ready: INTERPRETER = python3
+.venv/ready $(foreach each,system local sam checkov,.venv-$(each)/ready): uv.lock pyproject.toml $(UV)
+	@UV_PROJECT_ENVIRONMENT=$(@D) $(UV) sync --quiet --frozen --no-python-downloads \
+	    --python "$(or $(INTERPRETER),$(PYTHON))" --group $(or $(GROUP),$(@D:.venv-%=%)) && touch $@
 
-.venv-local/ready: uv.lock pyproject.toml $(UV)
-	UV_PROJECT_ENVIRONMENT=.venv-local $(SYNC) --python $(PYTHON) --group local
-	touch $@
-
-.venv-sam/ready .venv-checkov/ready: .venv-%/ready: uv.lock pyproject.toml $(UV)
-	UV_PROJECT_ENVIRONMENT=.venv-$* $(SYNC) --python $(PYTHON) --only-group $*
-	touch $@
-
-.venv-picture/ready: uv.lock pyproject.toml $(UV)
-	UV_PROJECT_ENVIRONMENT=.venv-picture $(SYNC) --python $(PYTHON) --group measure
-	touch $@
-
-clean:
-	rm -rf .aws-sam build .venv .venv-checkov .venv-local .venv-picture .venv-sam .venv-system .venv-uv
-
-.PHONY: run recall test picture faults bench deploy lock sbom clean
+.PHONY: help run test code templates policies faults bench deploy commands lock sbom clean

@@ -18,6 +18,8 @@ from infra.local.provider import Provider
 from infra.local.provider_server import serve
 from sms_cancel import api_key, aws, cancellation, smspartner, telemetry
 
+pytest_plugins = ["suite"]
+
 REGION = "eu-west-3"
 KEY = 'Zq7Lk9Wd/+=&"k3y%w9~test'  # different in each way of writing it: URL, JSON, base64
 KEY_VARIANTS = (

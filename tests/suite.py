@@ -1,0 +1,74 @@
+"""How the tests are run: on one local stack, none lost, and never silent for long."""
+
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+SILENCE_S = 20
+
+
+def pytest_collection_modifyitems(items):
+    """Give one process all tests of the deployed bundle, so that there is one local stack."""
+    for item in items:
+        shared = "_bundle" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("bundle" if shared else item.path.stem))
+
+
+class Suite:
+    """Compares what was collected with what was reported, and names tests that take long."""
+
+    def __init__(self, config):
+        self._config = config
+        self._collected = []
+        self._reported = set()
+        self._running = {}  # since when
+        self._ended = threading.Event()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids):
+        self._collected = ids
+
+    def pytest_collection_finish(self, session):
+        self._collected = [item.nodeid for item in session.items]
+
+    def pytest_sessionstart(self):
+        threading.Thread(target=self._speak, daemon=True).start()
+
+    def pytest_runtest_logstart(self, nodeid):
+        self._running[nodeid] = time.monotonic()
+
+    def pytest_runtest_logreport(self, report):
+        self._reported.add(report.nodeid)
+        if report.when == "teardown":
+            self._running.pop(report.nodeid, None)
+
+    @property
+    def _lost(self):
+        twice = {each for each, count in Counter(self._collected).items() if count > 1}
+        return sorted(twice | (set(self._collected) - self._reported))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session, exitstatus):
+        self._ended.set()
+        if exitstatus == 0 and self._lost and not self._config.option.collectonly:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter, exitstatus):
+        if exitstatus == 0 and not self._config.option.collectonly:
+            for each in self._lost:
+                terminalreporter.write_line(f"LOST {each}: collected twice, or never reported")
+
+    def _speak(self):
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        while not self._ended.wait(SILENCE_S):
+            for test, since in list(self._running.items()):
+                seconds = time.monotonic() - since
+                if seconds > SILENCE_S:
+                    terminal.write_line(f"\n… {test}: {seconds:.0f} s so far")
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # in the process that reports
+        config.pluginmanager.register(Suite(config))
