@@ -1,10 +1,14 @@
 """The lock, and the two requirements.txt that are exported from it for those who do not use uv."""
 
 import re
+import shutil
 import subprocess
 import tomllib
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from infra.local.stack import ROOT
 
@@ -49,24 +53,32 @@ def test_what_is_exported_is_what_is_locked(path):
         assert hashes <= written[pin], "run make lock"
 
 
+def extras_asked_for(name, python, chosen):
+    """Yield which extras of other packages a package asks for, with these of its own."""
+    for text in metadata.requires(name) or ():
+        asked = Requirement(text)
+        environments = [{"python_version": python, "extra": each} for each in chosen | {""}]
+        if not asked.marker or any(map(asked.marker.evaluate, environments)):
+            yield canonicalize_name(asked.name), asked.extras
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 @pytest.mark.parametrize("path", EXPORTED)
-def test_every_extra_that_a_pinned_package_asks_for_is_pinned_with_it(path):
+def test_every_extra_that_a_pinned_package_asks_for_is_pinned_with_it(path, python):
     """Else pip looks for it in the newest version, and fails as soon as there is a newer one."""
     text = (ROOT / path).read_text()
-    names = {re.split(r"==", pin)[0] for pin in pins(text)}
-    asked_for = {}
-    for package in LOCK["package"]:
-        if package["name"] in names:
-            for dependency in package.get("dependencies", []):
-                wanted = asked_for.setdefault(dependency["name"], set())
-                wanted.update(dependency.get("extra", []))
-    missing = {
-        name: wanted - extras(text).get(name, set())
-        for name, wanted in asked_for.items()
-        if name in names
-    }
-    assert asked_for
-    assert {name: wanted for name, wanted in missing.items() if wanted} == {}, "run make lock"
+    named = extras(text)
+    installed = {canonicalize_name(each.name) for each in metadata.distributions()}
+    pinned = {pin.split("==")[0] for pin in pins(text)}
+    asked = [
+        (name, extra)
+        for each in pinned & installed
+        for name, them in extras_asked_for(each, python, named.get(each, set()))
+        for extra in them
+    ]
+    if path == "requirements.txt":
+        assert ("coverage", "toml") in asked
+    assert [(name, extra) for name, extra in asked if extra not in named.get(name, set())] == []
 
 
 @pytest.mark.parametrize("path", EXPORTED)
@@ -94,3 +106,30 @@ def test_what_builds_the_project_is_what_the_lock_brings():
     [locked] = [each["version"] for each in LOCK["package"] if each["name"] == "uv"]
     assert project["build-system"]["requires"] == [f"uv_build=={locked}"]
     assert project["tool"]["uv"]["required-version"] == f"=={locked}"
+
+
+PYTHON_3_11 = next(filter(None, map(shutil.which, ("python3.11", "python3"))), "")
+OLDEST_PIP = "22.3"  # what Python 3.11.0 brings
+
+
+def is_3_11():
+    asked = subprocess.run(
+        [PYTHON_3_11, "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 11))"], check=False
+    )
+    return asked.returncode == 0
+
+
+@pytest.mark.skipif(not is_3_11(), reason="neither python3.11 nor python3 is Python 3.11")
+@pytest.mark.parametrize("path", EXPORTED)
+def test_the_oldest_pip_takes_what_is_exported(path, tmp_path):
+    python = tmp_path / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([PYTHON_3_11, "-m", "venv", tmp_path], check=True)
+    subprocess.run([*pip, f"pip=={OLDEST_PIP}"], check=True)
+    resolved = subprocess.run(
+        [*pip, "--dry-run", "--requirement", ROOT / path],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert resolved.returncode == 0, resolved.stderr
