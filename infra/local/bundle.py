@@ -27,6 +27,7 @@ class Bundle:
         self.sqs = stack.client(endpoint, "sqs")
         self.sns = stack.client(endpoint, "sns")
         self.secretsmanager = stack.client(endpoint, "secretsmanager")
+        self.logs = stack.client(endpoint, "logs")
 
     def put_key(self, api_key: str) -> None:
         self.secretsmanager.put_secret_value(
@@ -110,20 +111,29 @@ class Bundle:
                 return {"body": message["Body"], **texts}
         return None
 
-    def log_lines(self, function: str = "") -> Iterator[str]:
-        """Yield every line that the functions, or those named so, have written to the log."""
-        logs = stack.client(self.endpoint, "logs")
-        groups = [each["logGroupName"] for each in logs.describe_log_groups()["logGroups"]]
-        for group in (each for each in groups if function in each):
-            for page in logs.get_paginator("describe_log_streams").paginate(logGroupName=group):
-                for each in page["logStreams"]:
-                    yield from _lines(logs, group, each["logStreamName"])
+    def log_lines(self, function: str = "", read_to: dict[str, str] | None = None) -> Iterator[str]:
+        """Yield what all functions, or those with this in their name, wrote to their logs.
 
+        ``read_to``: remembers how far it was read; the next call with it yields what is new.
+        """
+        read_to = {} if read_to is None else read_to
+        for each in self.logs.describe_log_groups()["logGroups"]:
+            group = each["logGroupName"]
+            if function not in group:
+                continue
+            for page in self.logs.get_paginator("describe_log_streams").paginate(
+                logGroupName=group
+            ):
+                for each_stream in page["logStreams"]:
+                    yield from self._lines(group, each_stream["logStreamName"], read_to)
 
-def _lines(logs: Any, group: str, stream: str) -> Iterator[str]:
-    # Not by filter_log_events: ministack gives 10,000 lines by it and no more.
-    place = {"logGroupName": group, "logStreamName": stream, "startFromHead": True}
-    page = logs.get_log_events(**place)
-    while page["events"]:
-        yield from (event["message"] for event in page["events"])
-        page = logs.get_log_events(**place, nextToken=page["nextForwardToken"])
+    def _lines(self, group: str, stream: str, read_to: dict[str, str]) -> Iterator[str]:
+        # Not by filter_log_events: ministack returns no more than 10,000 lines from it.
+        place = {"logGroupName": group, "logStreamName": stream, "startFromHead": True}
+        while True:
+            token = {"nextToken": read_to[stream]} if stream in read_to else {}
+            page = self.logs.get_log_events(**place, **token)
+            read_to[stream] = page["nextForwardToken"]
+            if not page["events"]:
+                return
+            yield from (event["message"] for event in page["events"])

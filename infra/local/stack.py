@@ -4,9 +4,9 @@ Nothing here needs an AWS account or Docker. ministack is a process of its own t
 ``with`` block; what ships is built as ``sam build`` builds it.
 """
 
+import fcntl
 import os
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -18,12 +18,14 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import boto3
 import trustme
 
 ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build"  # what `make clean` removes
+GUARD = Path(__file__).with_name("ministack_guard.py")
 REGION = "eu-west-3"
 CREDENTIALS = {
     "aws_access_key_id": "test",
@@ -45,22 +47,20 @@ def ministack(python: str = sys.executable) -> Iterator[str]:
         port = _free_port()
         endpoint = f"https://127.0.0.1:{port}"
         _ca_files[endpoint] = _issue_certificate(Path(folder))
-        log = Path(folder, "ministack.log")
-        with log.open("wb") as output:
+        with Path(folder, "ministack.log").open("w+b") as log:
             process = subprocess.Popen(
-                [python, "-m", "ministack"],
+                [python, str(GUARD), folder],
                 env=_environment(port, folder),
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdin=subprocess.PIPE,
+                stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that Ctrl-C is for us, and its workers end with it
+                start_new_session=True,  # Ctrl-C is for us; the guard outlives us and cleans up
             )
-        try:
-            _wait_until_ready(process, endpoint, log)
-            yield endpoint
-        finally:
-            _stop(process)
+            try:
+                _wait_until_ready(process, endpoint, log)
+                yield endpoint
+            finally:
+                process.communicate()  # closes its standard input, and waits for its end
 
 
 def _issue_certificate(folder: Path) -> Path:
@@ -88,10 +88,11 @@ def tls(endpoint: str) -> ssl.SSLContext:
 
 def _environment(port: int, folder: str) -> dict[str, str]:
     return {
-        # Its workers, the functions, inherit this: nothing of the user's own may be in it.
+        # Its workers, the functions, inherit this: it must hold nothing of the user's.
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": folder,
         "TMPDIR": folder,
+        "STATE_DIR": folder,  # its default is one folder in /tmp for all, with a private key
         "BIND_HOST": "127.0.0.1",  # its default is every interface
         "GATEWAY_PORT": str(port),
         "MINISTACK_REGION": REGION,
@@ -113,7 +114,7 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: BinaryIO) -> None:
     health, context = f"{endpoint}/_ministack/health", tls(endpoint)
     give_up_at = time.monotonic() + READY_S
     while time.monotonic() < give_up_at and process.poll() is None:
@@ -122,20 +123,9 @@ def _wait_until_ready(process: subprocess.Popen[bytes], endpoint: str, log: Path
                 return
         except OSError:
             time.sleep(0.05)
-    raise LocalStackError(f"ministack did not start:\n{log.read_text(errors='replace')[-2000:]}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(timeout=1)  # it would wait longer, for open TLS connections
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
+    log.seek(0)
+    text = log.read().decode(errors="replace")
+    raise LocalStackError(f"ministack did not start:\n{text[-2000:]}")
 
 
 def client(endpoint: str, service: str, **options: Any) -> Any:
@@ -153,11 +143,24 @@ def client(endpoint: str, service: str, **options: Any) -> Any:
 
 def build(artifacts: Path) -> None:
     """Build what ships into a folder, with the recipe that ``sam build`` uses."""
+    _make("build-ApiFunction", ARTIFACTS_DIR=str(artifacts))
+
+
+def built() -> Path:
+    """Return a folder with what ships, kept from the last time unless a source has changed."""
+    BUILD.mkdir(exist_ok=True)
+    with (BUILD / "function.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another `make run` may be building it right now
+        _make("../build/function.ready")
+    return BUILD / "function"
+
+
+def _make(target: str, **variables: str) -> None:
     if not shutil.which("make"):
         raise LocalStackError("make is not installed")
     made = subprocess.run(
-        ["make", "--silent", "-C", str(ROOT / "functions"), "build-ApiFunction"],
-        env=os.environ | {"ARTIFACTS_DIR": str(artifacts), "PYTHON": sys.executable},
+        ["make", "--silent", "-C", str(ROOT / "functions"), target],
+        env=os.environ | {"PYTHON": sys.executable} | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -199,12 +202,12 @@ def _package(endpoint: str, artifacts: Path, bucket: str) -> str:
         if template.count(local) != 1:
             raise LocalStackError(f"template.yaml must hold {local.strip()!r} exactly once")
         template = template.replace(local, packaged)
-    # AWS asks for the same right to send a message and a batch of them, ministack for two.
+    # To AWS a batch needs the same permission as one message, to ministack a permission of its own.
     return template.replace("sqs:SendMessage\n", "[sqs:SendMessage, sqs:SendMessageBatch]\n")
 
 
 def _repair_concurrency(functions: Any) -> None:
-    """Set MaximumConcurrency anew: ministack keeps the parameter as text, and then never polls."""
+    """Set MaximumConcurrency again, as a number: ministack keeps it as text and never polls."""
     for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
         functions.update_event_source_mapping(
             UUID=mapping["UUID"],
