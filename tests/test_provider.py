@@ -4,9 +4,7 @@ import base64
 import gzip
 import http.client
 import json
-import os
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
@@ -15,7 +13,6 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -79,12 +76,6 @@ def cancel_code(url, message_id=300):
     return json.loads(cancel(url, message_id)[2])["code"]
 
 
-def control(url, method, path, body=None):
-    text = None if body is None else json.dumps(body)
-    status, _, answer = request(url.replace("/v1", "/_simulator") + path, method, text)
-    return status, json.loads(answer)
-
-
 def connect(url, timeout=5.0):
     return socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout)
 
@@ -102,11 +93,6 @@ def exchange(url, data, timeout=5.0):
 def raw_cancel(url, timeout=5.0):
     line = f"GET /v1/message-cancel?apiKey={KEY}&messageId=300 HTTP/1.1\r\n"
     return exchange(url, line.encode() + b"Host: x\r\nConnection: close\r\n\r\n", timeout)
-
-
-def send(provider, **fields):
-    message = {"apiKey": KEY, "phoneNumbers": "+33600000001", "message": "Bonjour"}
-    return provider.send({**message, **fields})
 
 
 # --- Codes, from state
@@ -160,21 +146,23 @@ def test_a_cancel_is_answered_from_state(provider, account, key, message_id, cod
     ("left_s", "code"), [(300.5, 200), (300, 200), (299.99, 6), (0.01, 6), (0, 7), (-1, 7)]
 )
 def test_five_minutes_before_is_the_last_moment(provider, left_s, code):
-    provider.advance(3600 - left_s)
+    provider.schedule(300, left_s)
     assert provider.cancel(KEY, "300")["code"] == code
 
 
 def test_a_cancelled_message_stays_cancelled_past_its_time(provider):
-    provider.cancel(KEY, "300")
-    provider.advance(7200)
+    provider.schedule(300, -1).cancelled = True
     assert provider.state(300) == "cancelled"
     assert provider.cancel(KEY, "300")["code"] == 5
 
 
-def test_a_send_costs_one_credit_per_recipient_and_a_cancel_refunds_none(provider):
-    answer = send(provider, phoneNumbers="+33600000001, 0600000002", **LATER)
-    assert provider.cancel(KEY, str(answer["message_id"]))["code"] == 200
-    assert provider.account.credits == 998
+def test_a_reset_provider_is_as_constructed(provider):
+    provider.configure(api_key="another", credits=0)
+    provider.plan(fault("close", times=None))
+    provider.arrive(300)
+    provider.reset()
+    assert (provider.messages(), provider.faults, provider.calls) == ([], [], Counter())
+    assert provider.cancel(KEY, "300")["code"] == 4
 
 
 def test_of_many_cancels_at_once_exactly_one_succeeds():
@@ -188,121 +176,6 @@ def test_of_many_cancels_at_once_exactly_one_succeeds():
             provider.schedule(message_id, 3600)
             codes = Counter(pool.map(lambda _, i=message_id: cancel_code(url, i), range(16)))
             assert codes == {200: 1, 5: 15}
-
-
-# --- Sending
-
-LATER = {"scheduledDeliveryDate": "02/01/2026", "time": 9, "minute": 5}
-
-
-def test_a_send_answers_with_an_integer_id_and_is_sent_at_once(url, provider):
-    body = {"apiKey": KEY, "phoneNumbers": "+33600000001", "message": "Bonjour", "sender": "Moi"}
-
-    status, content_type, answer = request(f"{url}/send", "POST", json.dumps(body))
-
-    assert (status, content_type) == (200, "application/json; charset=utf-8")
-    assert json.loads(answer) == {
-        "success": True,
-        "code": 200,
-        "message_id": 307,
-        "nb_sms": 1,
-        "cost": 0.038,
-        "currency": "EUR",
-    }
-    assert provider.state(307) == "sent"
-    assert cancel_code(url, 307) == 7
-
-
-def test_a_send_answers_in_xml_in_the_order_of_the_page(url):
-    body = {"apiKey": KEY, "phoneNumbers": "+33600000001", "message": "Bonjour", "_format": "xml"}
-    _, content_type, answer = request(f"{url}/send", "POST", json.dumps(body))
-    assert content_type == "text/xml; charset=utf-8"
-    assert answer == (
-        b"<result><entry>true</entry><entry>200</entry><entry>307</entry>"
-        b"<entry>1</entry><entry>0.038</entry><entry>EUR</entry></result>"
-    )
-
-
-@pytest.mark.parametrize(
-    ("date", "hour", "minute", "expected"),
-    [
-        ("15/01/2026", 9, 0, "2026-01-15T08:00:00Z"),
-        ("15/07/2026", 9, 5, "2026-07-15T07:05:00Z"),
-        ("15/07/2026", "9", "05", "2026-07-15T07:05:00Z"),
-        ("29/03/2026", 2, 30, "2026-03-29T01:30:00Z"),  # skipped: 03:30 in summer time
-        ("25/10/2026", 2, 30, "2026-10-25T00:30:00Z"),  # twice: the first
-        ("25/10/2026", 3, 0, "2026-10-25T02:00:00Z"),
-        ("31/12/2026", 24, 0, "2026-12-31T23:00:00Z"),
-    ],
-)
-def test_a_schedule_is_paris_wall_clock(provider, date, hour, minute, expected):
-    answer = send(provider, scheduledDeliveryDate=date, time=hour, minute=minute)
-    message = next(m for m in provider.messages() if m.id == answer["message_id"])
-    assert message.send_at == datetime.fromisoformat(expected).timestamp()
-
-
-@pytest.mark.parametrize(
-    ("fields", "code"),
-    [
-        ({"apiKey": None}, 1),
-        ({"apiKey": ["k"]}, 10),
-        ({"apiKey": "wrong"}, 10),
-        ({"phoneNumbers": ""}, 2),
-        ({"phoneNumbers": [[["+33600000001"]]]}, 2),
-        ({"phoneNumbers": "922264"}, 9),
-        ({"phoneNumbers": "+33600000001,,0600000002"}, 9),
-        ({"phoneNumbers": "٠٦٠٠٠٠٠٠٠٠"}, 9),
-        ({"phoneNumbers": ",".join(["0600000000"] * 501)}, 9),
-        ({"phoneNumbers": ",".join(["0600000000"] * 500)}, 200),
-        ({"phoneNumbers": ",".join(["0600000000"] * 500), **LATER}, 200),
-        ({"message": ""}, 9),
-        ({"sender": "twelve chars"}, 9),
-        ({"scheduledDeliveryDate": "02/01/2026"}, 9),
-        ({**LATER, "time": 25}, 9),
-        ({**LATER, "time": True}, 9),
-        ({**LATER, "minute": 7}, 9),
-        ({**LATER, "minute": 60}, 9),
-        ({**LATER, "scheduledDeliveryDate": "2026-01-02"}, 9),
-        ({**LATER, "scheduledDeliveryDate": "31/02/2026"}, 9),
-        ({**LATER, "scheduledDeliveryDate": "31/12/9999", "time": 24}, 9),
-        ({**LATER, "scheduledDeliveryDate": "31/12/2025"}, 9),
-        (LATER, 200),
-    ],
-)
-def test_a_send_is_refused_as_documented(provider, fields, code):
-    assert send(provider, **fields)["code"] == code
-
-
-def test_a_send_beyond_the_credits_is_refused_and_costs_nothing(provider):
-    provider.configure(credits=1)
-    assert send(provider, phoneNumbers="0600000001,0600000002")["code"] == 11
-    assert provider.account.credits == 1
-    assert send(provider)["code"] == 200
-    assert send(provider)["code"] == 11
-
-
-def test_a_refused_send_names_each_element(provider):
-    answer = send(provider, phoneNumbers="922264", message="", scheduledDeliveryDate="02/01/2026")
-    assert answer["errors"] == [
-        {"elementId": "children[message].data", "message": "Le message est requis"},
-        {
-            "elementId": "children[phoneNumbers].data",
-            "message": "Ce numéro de téléphone n'est pas valide (922264)",
-        },
-        {"elementId": "children[minute].data", "message": "La minute est requise"},
-        {"elementId": "children[time].data", "message": "L'heure est requise"},
-    ]
-
-
-def test_a_machine_without_time_zone_data_is_told_what_to_install():
-    # -S: without site-packages, where a tzdata package may be.
-    command = [sys.executable, "-S", "-c", "import infra.local.provider"]
-    environment = {**os.environ, "PYTHONTZPATH": "", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, check=False, env=environment, cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode != 0
-    assert "install tzdata" in done.stderr
 
 
 # --- Bytes
@@ -392,7 +265,6 @@ def test_it_speaks_tls(provider, tmp_path):
 # --- Bad input
 
 CANCEL = f"GET /v1/message-cancel?apiKey={KEY}&messageId=300".encode()
-POST = b"POST /v1/send HTTP/1.1\r\nConnection: close\r\n"
 
 
 @pytest.mark.parametrize(
@@ -401,9 +273,9 @@ POST = b"POST /v1/send HTTP/1.1\r\nConnection: close\r\n"
         (b"GET /v1/nothing HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
         (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
         (b"GET //[ HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
-        (b"POST" + CANCEL[3:] + b" HTTP/1.1\r\nConnection: close\r\n\r\n", 405),
-        (b"HEAD" + CANCEL[3:] + b" HTTP/1.1\r\nConnection: close\r\n\r\n", 405),
-        (b"NONSENSE" + CANCEL[3:] + b" HTTP/1.1\r\n\r\n", 405),
+        (b"POST" + CANCEL[3:] + b" HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"HEAD" + CANCEL[3:] + b" HTTP/1.1\r\nConnection: close\r\n\r\n", 404),
+        (b"NONSENSE" + CANCEL[3:] + b" HTTP/1.1\r\n\r\n", 400),
         (
             CANCEL.replace(b"&", b"&apiKey=&messageId=&=&&%&%ff=%zz&a[]=[") + b" HTTP/1.0\r\n\r\n",
             200,
@@ -415,32 +287,12 @@ POST = b"POST /v1/send HTTP/1.1\r\nConnection: close\r\n"
         (CANCEL + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", 414),
         (CANCEL + b" HTTP/1.1\r\n" + b"X: 1\r\n" * 200 + b"\r\n", 431),
         (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
-        (POST + b"\r\n", 200),
-        (POST + b"Content-Length: nonsense\r\n\r\n", 400),
-        (POST + b"Content-Length: -1\r\n\r\n", 400),
-        (POST + b"Content-Length: 99999999999\r\n\r\n", 400),
-        (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        (POST + b"Content-Length: 1\r\n\r\n{", 200),
-        (POST + b"Content-Length: 2\r\n\r\n[]", 200),
-        (POST + b"Content-Length: 2\r\n\r\n\xff\xfe", 200),
-        (POST + b"Content-Length: 90000\r\n\r\n" + b"[" * 90_000, 200),
-        (POST + b"Content-Length: 9000\r\n\r\n" + b"9" * 9000, 200),
     ],
 )
 def test_bad_input_is_answered_without_a_5xx_and_without_the_key(url, data, status):
     received = exchange(url, data)
     assert received.startswith(b"HTTP/1.1 %d " % status)
     assert KEY.encode() not in received
-
-
-@pytest.mark.parametrize("text", ["\ud800", "\0", "<&>", "é" * 400])
-@pytest.mark.parametrize("style", ["json", "xml"])
-def test_a_refused_number_is_echoed_whatever_it_is(url, text, style):
-    body = {"apiKey": KEY, "phoneNumbers": text, "message": "x", "_format": style}
-    status, _, answer = request(f"{url}/send", "POST", json.dumps(body))
-    assert status == 200
-    assert b"n'est pas valide" in answer
-    assert b"<&>" not in answer or style == "json"
 
 
 # --- Faults
@@ -594,164 +446,35 @@ def test_a_complete_answer_leaves_the_connection_open(provider, url):
     connection.close()
 
 
-@pytest.mark.parametrize(
-    ("name", "more"),
-    [
-        ("nonsense", {}),
-        ("delay", {"second": 1}),
-        ("delay", {"seconds": "1"}),
-        ("delay", {"seconds": -1}),
-        ("delay", {"seconds": float("nan")}),
-        ("delay", {"settle": 1}),
-        ("delay", {"times": 0}),
-        ("delay", {"moment": "during"}),
-        ("delay", {"message_id": "300"}),
-        ("status", {"status": "503"}),
-        ("raw", {"data": "é"}),
-        ("raw", {"data": "not base64"}),
-    ],
-)
-def test_a_fault_that_does_not_exist_is_refused_when_it_is_planned(name, more):
-    with pytest.raises(ValueError, match=r"."):
-        fault(name, **more)
+@pytest.mark.parametrize(("name", "parameters"), [("nonsense", {}), ("delay", {"second": 1})])
+def test_a_fault_that_does_not_exist_is_refused_when_it_is_planned(name, parameters):
+    with pytest.raises((ValueError, TypeError)):
+        fault(name, **parameters)
 
 
-# --- Control
+# --- For people
 
 
-def test_control_adds_and_shows_messages(url):
-    shown = {"id": 41, "state": "scheduled", "dueInS": 600.0, "recipients": 2}
-    order = {"id": 41, "dueInS": 600, "recipients": ["+33600000001", "+33600000002"]}
-    assert control(url, "POST", "/messages", order) == (200, shown)
+def test_a_person_schedules_and_sees_messages(url, provider):
+    shown = [
+        {"id": 300, "state": "cancelled", "dueInS": 3600},
+        {"id": 301, "state": "scheduled", "dueInS": 240},
+    ]
     cancel(url, 300)
-    assert control(url, "GET", "/messages") == (
-        200,
-        {
-            "messages": [
-                {"id": 300, "state": "cancelled", "dueInS": 3600.0, "recipients": 1},
-                shown,
-            ]
-        },
-    )
-
-
-def test_control_moves_the_clock(url):
-    assert control(url, "POST", "/clock", {"advanceS": 3301}) == (200, {"now": NOW + 3301})
-    assert cancel_code(url) == 6
-    control(url, "POST", "/clock", {"advanceS": 299})
-    assert cancel_code(url) == 7
-    assert control(url, "GET", "/messages")[1]["messages"][0]["state"] == "sent"
-
-
-def test_control_sets_the_account_and_never_shows_the_key(url):
-    order = {"apiKey": "another", "credits": 5, "status": "blocked", "refusalStatus": 400}
-    shown = {"credits": 5, "status": "blocked", "refusalStatus": 400}
-    assert control(url, "PUT", "/account", order) == (200, shown)
-    assert control(url, "GET", "/account") == (200, shown)
-    assert cancel(url)[2] == BAD_KEY_JSON.encode()
-    status, _, body = cancel(url, key="another")
-    assert (status, json.loads(body)["code"]) == (400, 30)
-
-
-def test_control_plans_faults_and_counts_calls(url):
-    order = {"name": "status", "status": 500, "times": 2, "messageId": 300, "moment": "after"}
-    shown = {"name": "status", "times": 2, "messageId": 300, "moment": "after"}
-    assert control(url, "POST", "/faults", order) == (200, shown)
-    assert cancel(url)[0] == 500
-    assert control(url, "GET", "/faults") == (200, {"faults": [{**shown, "times": 1}]})
-    cancel(url, 301)
-    cancel(url, KEY)
-    assert control(url, "GET", "/calls") == (
-        200,
-        {"cancels": 3, "byMessageId": {"300": 1, "301": 1}},
-    )
-
-
-def test_control_resets_everything(url, provider):
-    control(url, "PUT", "/account", {"apiKey": "another", "credits": 0})
-    control(url, "POST", "/faults", {"name": "close", "times": None})
-    control(url, "POST", "/clock", {"advanceS": 60})
-    assert control(url, "POST", "/reset") == (200, {})
-    assert control(url, "GET", "/messages") == (200, {"messages": []})
-    assert control(url, "GET", "/calls") == (200, {"cancels": 0, "byMessageId": {}})
-    assert provider.now() == NOW
-    assert cancel_code(url) == 4
+    base = url.removesuffix("/v1")
+    for method, path in (("PUT", "/messages/301?dueInS=240"), ("GET", "/messages")):
+        status, _, answer = request(base + path, method)
+        assert (status, json.loads(answer)) == (200, shown)
+    assert cancel_code(url, 301) == 6
 
 
 @pytest.mark.parametrize(
-    ("call", "order", "status"),
-    [
-        ("POST /messages", {}, 400),
-        ("POST /messages", {"id": "300", "dueInS": 1}, 400),
-        ("POST /messages", {"id": 0, "dueInS": 1}, 400),
-        ("POST /messages", {"id": 300, "dueInS": KEY}, 400),
-        ("POST /messages", {"id": 300, "dueInS": float("inf")}, 400),
-        ("POST /messages", {"id": 300, "dueInS": 1, "recipients": 2}, 400),
-        ("PUT /account", {"key": KEY}, 400),
-        ("PUT /account", {"apiKey": ""}, 400),
-        ("PUT /account", {"apiKey": [KEY]}, 400),
-        ("PUT /account", {"credits": KEY}, 400),
-        ("PUT /account", {"status": KEY}, 400),
-        ("PUT /account", {"status": [KEY]}, 400),
-        ("PUT /account", {"refusalStatus": 99}, 400),
-        ("POST /clock", {"advanceS": None}, 400),
-        ("POST /faults", {}, 400),
-        ("POST /faults", {"name": KEY}, 400),
-        ("POST /faults", {"name": "close", KEY: 1}, 400),
-        ("POST /faults", {"name": "close", "message_id": 1}, 400),
-        ("POST /faults", [1], 400),
-        ("DELETE /faults", None, 405),
-        ("GET /nothing", None, 404),
-    ],
+    "path", ["301", "301?dueInS=", "301?dueInS=-1", "0?dueInS=1", "x?dueInS=1"]
 )
-def test_control_refuses_what_it_does_not_know_without_repeating_it(
-    url, provider, call, order, status
-):
-    answer = control(url, *call.split(), order)
-    assert answer[0] == status
-    assert answer[1]["error"]
-    assert KEY not in str(answer)
-    assert (provider.state(300), provider.account.credits) == ("scheduled", 1000)
-
-
-# --- As a process of its own
-
-
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("source", ["file", "environment"])
-def test_the_process_prints_its_url_and_nothing_else(tmp_path, source, stop):
-    command = [sys.executable, "-m", "infra.local.provider_server", "--port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("SIMULATOR_API_KEY", None)
-    if source == "file":
-        (tmp_path / "key").write_text(f"{KEY}\n")
-        command += ["--api-key-file", str(tmp_path / "key")]
-    else:
-        environment["SIMULATOR_API_KEY"] = KEY
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        url = process.stdout.readline().decode().strip()
-        assert url.startswith("http://127.0.0.1:")
-        control(url, "POST", "/messages", {"id": 300, "dueInS": 3600})
-        assert cancel(url)[2] == CANCELLED_JSON.encode()
-        exchange(url, CANCEL + b" nonsense HTTP/1.1\r\n\r\n")
-        control(url, "POST", "/faults", {"name": "reset"})
-        with pytest.raises(ConnectionResetError):
-            raw_cancel(url)
-        process.send_signal(stop)
-        output = process.communicate(timeout=5)
-    assert (process.returncode, *output) == (0, b"", b"")
-
-
-def test_the_process_needs_a_key():
-    command = [sys.executable, "-m", "infra.local.provider_server", "--port", "0"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SIMULATOR_API_KEY": " "}
-    done = subprocess.run(
-        command, check=False, env=environment, cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "SIMULATOR_API_KEY" in done.stderr
+def test_a_person_is_told_of_what_cannot_be_scheduled(url, provider, path):
+    status, _, _ = request(f"{url.removesuffix('/v1')}/messages/{path}", "PUT")
+    assert status in {400, 404}
+    assert [each.id for each in provider.messages()] == [300]
 
 
 # --- The calls of the provider's page
