@@ -1,76 +1,53 @@
-"""``make run``: the bundle on this machine, a demonstration of it, and then for trying by hand.
+"""``make run``: the bundle on this machine: a demonstration, and then it stays up to be tried.
 
 ONCE=1                  end after the demonstration: exit 0, or 1 if a step did not show it
-SMSPARTNER_API_KEY=...  talk to the real SMS Partner with this key; no demonstration
+SMSPARTNER_API_KEY=...  talk to the REAL SMS Partner with this key; no demonstration
 """
 
 import json
 import os
 import secrets
+import shlex
 import signal
 import sys
-import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from zoneinfo import ZoneInfo
 
 from infra.local import stack
 from infra.local.bundle import ROOT_USER, Bundle
 from infra.local.provider import Provider
 from infra.local.provider_server import serve
-from infra.recall.stack import LOCAL
 
-PARIS = ZoneInfo("Europe/Paris")  # SMS Partner's clock
+DAY_S = 24 * 3600
 PATIENCE_S = 20
+ANNOUNCEMENT = stack.BUILD / f"local-stack-{os.getpid()}.json"  # one for each `make run` that is up
 
 
 class Step(Exception):
     """A step of the demonstration did not show what it should."""
 
 
-def schedule(url: str, api_key: str, at: datetime) -> int:
-    """Schedule an SMS as SMS Partner documents it; return its message id."""
-    order = {
-        "apiKey": api_key,
-        "phoneNumbers": "+33600000000",
-        "message": "Your appointment is tomorrow at nine.",
-        "scheduledDeliveryDate": at.strftime("%d/%m/%Y"),
-        "time": at.hour,
-        "minute": at.minute,
-    }
-    request = urllib.request.Request(
-        f"{url}/send",
-        data=json.dumps(order).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        message_id: int = json.load(answer)["message_id"]
-        return message_id
-
-
-def demonstrate(bundle: Bundle, provider: Provider, url: str, api_key: str) -> None:
+def demonstrate(bundle: Bundle, provider: Provider, api_key: str) -> None:
     """Show each thing that the bundle does; raise Step where one does not happen."""
-    tomorrow = (datetime.now(PARIS) + timedelta(days=1)).replace(hour=9, minute=0)
-    ids = [schedule(url, api_key, tomorrow) for _ in range(4)]
-    say("Scheduled", f"SMS {', '.join(map(str, ids))} for tomorrow at 09:00")
+    ids = range(300, 304)
+    for message_id in ids:
+        provider.schedule(message_id, DAY_S)
+    say("Scheduled", f"SMS {', '.join(map(str, ids))}, to leave in a day")
 
     status, answer = bundle.delete(ids[0])
     expect((status, answer["outcome"]) == (200, "cancelled"), answer)
     expect(provider.state(ids[0]) == "cancelled", answer)
     say("Cancelled over HTTP", f"DELETE /messages/{ids[0]} answers {status} {json.dumps(answer)}")
 
-    bundle.send(json.dumps({"messageId": ids[1]}))
+    message = json.dumps({"messageId": ids[1]})
+    bundle.send(message)
     wait_for(lambda: provider.state(ids[1]) == "cancelled")
-    say(
-        "Cancelled by the queue", f'message {{"messageId": {ids[1]}}}: SMS Partner has it cancelled'
-    )
+    say("Cancelled by the queue", f"{message} was sent, and SMS Partner has it cancelled")
 
-    provider.schedule(ids[2], 240)  # as if tomorrow had come: it leaves in four minutes
+    provider.schedule(ids[2], 240)
     status, answer = bundle.delete(ids[2])
     expect((status, answer["outcome"]) == (409, "too_late"), answer)
     say("Too late", f"SMS {ids[2]} now leaves in four minutes: DELETE answers {status}")
@@ -79,7 +56,7 @@ def demonstrate(bundle: Bundle, provider: Provider, url: str, api_key: str) -> N
     bundle.send('{"messageId": "three hundred"}')
     letter = receive(bundle, bundle.outputs["DeadLetterQueueUrl"])
     expect(letter["outcome"] == "invalid_request", letter)
-    say("Poison", f"{letter['body']} lies in the dead-letter queue: {letter['outcome']}")
+    say("Poison", f"{letter['body']} is in the dead-letter queue: {letter['outcome']}")
     say("", letter["detail"])
 
     alert_queue_url = bundle.subscribe_queue()
@@ -89,12 +66,12 @@ def demonstrate(bundle: Bundle, provider: Provider, url: str, api_key: str) -> N
     expect((status, answer["outcome"]) == (502, "api_key_rejected"), answer)
     alert = json.loads(receive(bundle, alert_queue_url)["body"])
     expect((alert["outcome"], alert["messageIds"]) == ("api_key_rejected", [str(ids[3])]), alert)
-    say("Dead key", f"DELETE /messages/{ids[3]} answers {status}, and the topic has an alert:")
+    say("Dead key", f"DELETE /messages/{ids[3]} answers {status}, and an alert is published:")
     say("", f"code {alert['code']}, {alert['action']}")
 
     status, answer = bundle.delete(ids[3])
     expect((status, answer["outcome"]) == (200, "cancelled"), answer)
-    say("Key in order again", f"DELETE /messages/{ids[3]} answers {status}, {answer['outcome']}")
+    say("Key valid again", f"DELETE /messages/{ids[3]} answers {status}, {answer['outcome']}")
 
 
 def receive(bundle: Bundle, queue_url: str) -> dict[str, str]:
@@ -121,35 +98,73 @@ def wait_for(happened: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+REAL = """
+  **************************************************************************
+  **  This talks to the REAL SMS Partner, as SMSPARTNER_API_KEY is set.   **
+  **  A cancel stops a real SMS, and cannot be undone.                    **
+  **************************************************************************
+"""
 BY_HAND = """
 It stays up until Ctrl-C. Try it by hand, with curl 7.75 or newer:
 
-  # it speaks TLS only, as AWS does, with a certificate of its own
-  export CURL_CA_BUNDLE={ca_file}
-
   # cancel over HTTP
-  curl -X DELETE --aws-sigv4 aws:amz:{region}:execute-api --user test:test \\
-    '{api_url}/messages/300'
+  {curl}:execute-api -X DELETE \\
+    '{api_url}/messages/310'
 
   # cancel by the queue
-  curl --aws-sigv4 aws:amz:{region}:sqs --user test:test {queue_url} \\
-    -d Action=SendMessage --data-urlencode 'MessageBody={{"messageId": 301}}'
+  {curl}:sqs {queue_url} \\
+    -d Action=SendMessage --data-urlencode 'MessageBody={{"messageId": 311}}'
 
   # recall a campaign: the ids of a file, or of standard input
-  echo 302 | {recall} - --local --yes --wait --results {results}
+  echo 312 | {recall} - --local --yes --wait --results {results}
 
   # a message that names no SMS
-  curl --aws-sigv4 aws:amz:{region}:sqs --user test:test {queue_url} \\
+  {curl}:sqs {queue_url} \\
     -d Action=SendMessage -d MessageBody=poison
 
+{dead_letters}
+
+  # schedule another SMS, number 313, to leave in a day
+  curl -w '\\n' -X PUT '{simulator}/messages/313?dueInS=86400'
+
+  # what the simulated SMS Partner has
+  curl -w '\\n' {simulator}/messages
+"""
+REAL_BY_HAND = """
+It stays up until Ctrl-C, with curl 7.75 or newer for the commands.
+
+  # cancel over HTTP: put the id of a real SMS in the place of MESSAGE_ID
+  {curl}:execute-api -X DELETE \\
+    '{api_url}/messages/MESSAGE_ID'
+
+{dead_letters}
+"""
+DEAD_LETTERS = """\
   # what could not be cancelled, and why
-  curl --aws-sigv4 aws:amz:{region}:sqs --user test:test {dead_letter_queue_url} \\
-    -d Action=ReceiveMessage -d MessageAttributeName.1=All
-"""
-SIMULATED = """
-  # what the simulated SMS Partner has; it takes faults too: see infra/local/provider_server.py
-  curl {simulator}/messages
-"""
+  {curl}:sqs {dead_letter_queue_url} \\
+    -d Action=ReceiveMessage -d MessageAttributeName.1=All"""
+
+
+def explain(bundle: Bundle, provider_url: str) -> None:
+    """Print what to try by hand; for the real SMS Partner nothing that cancels as it stands."""
+    ca_file = stack.ca_file(bundle.endpoint)
+    curl = (
+        f"curl -w '\\n' --cacert {shlex.quote(ca_file)} --user test:test"
+        f" --aws-sigv4 aws:amz:{stack.REGION}"
+    )
+    urls = {"queue_url": bundle.outputs["QueueUrl"], "api_url": bundle.api_url}
+    dead_letters = DEAD_LETTERS.format(
+        curl=curl, dead_letter_queue_url=bundle.outputs["DeadLetterQueueUrl"]
+    )
+    text = (BY_HAND if provider_url else REAL + REAL_BY_HAND).format(
+        curl=curl,
+        dead_letters=dead_letters,
+        recall=shlex.quote(str(Path(sys.executable).with_name("recall"))),
+        results=shlex.quote(str(Path(ca_file).with_name("results.csv"))),
+        simulator=provider_url.removesuffix("/v1"),
+        **urls,
+    )
+    print(text, flush=True)
 
 
 @contextmanager
@@ -165,6 +180,7 @@ def announced(bundle: Bundle, file: Path) -> Iterator[None]:
         "secret_key": ROOT_USER["secret_key"],
     }
     file.parent.mkdir(exist_ok=True)
+    remove_stale_announcements(file.parent)
     file.write_text(json.dumps(place))
     try:
         yield
@@ -172,49 +188,59 @@ def announced(bundle: Bundle, file: Path) -> Iterator[None]:
         file.unlink(missing_ok=True)
 
 
-def stay_up(bundle: Bundle, provider: Provider | None, provider_url: str) -> None:
-    if provider is not None:
-        for message_id in (300, 301, 302):
-            provider.schedule(message_id, 24 * 3600)
-    print(
-        BY_HAND.format(
-            ca_file=stack.ca_file(bundle.endpoint),
-            region=stack.REGION,
-            recall=Path(sys.executable).with_name("recall"),
-            results=Path(stack.ca_file(bundle.endpoint)).with_name("results.csv"),
-            api_url=bundle.api_url,
-            queue_url=bundle.outputs["QueueUrl"],
-            dead_letter_queue_url=bundle.outputs["DeadLetterQueueUrl"],
-        )
-    )
-    if provider is not None:
-        print(SIMULATED.format(simulator=provider_url.replace("/v1", "/_simulator")))
-    sys.stdout.flush()
-    signal.pause()
+def remove_stale_announcements(folder: Path) -> None:
+    """Remove the files of runs that were killed: their certificate authority is gone."""
+    for file in folder.glob("local-stack-*.json"):
+        with suppress(OSError, ValueError):  # another run is writing or removing its own
+            if not Path(json.loads(file.read_text())["ca_file"]).exists():
+                file.unlink()
+
+
+def follow(bundle: Bundle) -> None:
+    """Print what becomes of each cancel from now on, until interrupted."""
+    read_to: dict[str, str] = {}
+    for _ in bundle.log_lines(read_to=read_to):
+        pass  # the demonstration's
+    while True:
+        for line in bundle.log_lines(read_to=read_to):
+            if '"cancel settled"' in line:
+                say("cancel settled", settled(json.loads(line)))
+        time.sleep(0.5)
+
+
+def settled(line: dict[str, object]) -> str:
+    """Return what a log line tells of a cancel, without what Lambda adds to each line."""
+    told = ("message_id", "outcome", "code", "door", "disposition", "attempts", "duration_ms")
+    return "  ".join(f"{name}={line[name]}" for name in told if name in line)
 
 
 def main() -> int:
     """Run the bundle; return the exit code."""
     real_key = os.environ.get("SMSPARTNER_API_KEY", "").strip()
     api_key = real_key or secrets.token_hex(20)
-    begun_at = time.monotonic()
+    if real_key:
+        print(REAL)
     with ExitStack() as exits:
-        artifacts = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="sms-cancel-")))
-        provider, parameters, url = None, {}, ""
+        provider, url = Provider(api_key), ""
         if not real_key:
-            provider = Provider(api_key)
             url = exits.enter_context(serve(provider))
-            parameters = {"SmsPartnerUrl": url}
-        stack.build(artifacts)
+        say("Building", "what ships: about 10 s the first time, and after each change")
+        artifacts = stack.built()
+        say("Deploying", "template.yaml to a local AWS (ministack): about 4 s")
+        begun_at = time.monotonic()
         endpoint = exits.enter_context(stack.ministack())
+        parameters = {"SmsPartnerUrl": url} if url else {}
         bundle = Bundle(endpoint, stack.deploy(endpoint, artifacts, **parameters))
         bundle.put_key(api_key)
-        say("Deployed", f"template.yaml, in {time.monotonic() - begun_at:.1f} s")
-        if provider is not None:
-            demonstrate(bundle, provider, url, api_key)
+        say("Deployed", f"in {time.monotonic() - begun_at:.1f} s")
+        if not real_key:
+            demonstrate(bundle, provider, api_key)
         if not os.environ.get("ONCE"):
-            with announced(bundle, LOCAL):
-                stay_up(bundle, provider, url)
+            for message_id in (310, 311, 312):
+                provider.schedule(message_id, DAY_S)
+            with announced(bundle, ANNOUNCEMENT):
+                explain(bundle, url)
+                follow(bundle)
     return 0
 
 
