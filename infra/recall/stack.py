@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from botocore.utils import get_environ_proxies
 
 from infra.recall import Ending, ExitCode
 
-LOCAL = Path(__file__).parents[2] / "build" / "local-stack.json"  # there while `make run` runs
+LOCAL = Path(__file__).parents[2] / "build" / "local-stack.json"  # and local-stack-*.json
 AT_ONCE = 8  # requests to the API, which lets a hundred through
 API_TIMEOUT_S = (5, 35)  # API Gateway answers within 30 s
 
@@ -92,12 +92,15 @@ def find(name: str | None) -> Stack:
 
 
 def _find_local() -> Stack:
-    try:
-        local = json.loads(LOCAL.read_text())
-        return Stack(local["stack"], local)
-    except (OSError, NoConnection) as error:
-        text = "no local stack runs: start one with `make run`, and let it run"
-        raise Ending(text, ExitCode.NOTHING_SENT) from error
+    """Return the newest local stack that answers: one that was killed leaves its file behind."""
+    files = LOCAL.parent.glob(f"{LOCAL.stem}*.json")
+    for file in sorted(files, key=lambda each: each.stat().st_mtime, reverse=True):
+        with suppress(OSError, ValueError, NoConnection):
+            local = json.loads(file.read_text())
+            return Stack(local["stack"], local)
+    raise Ending(
+        "no local stack runs: start one with `make run`, and let it run", ExitCode.NOTHING_SENT
+    )
 
 
 @contextmanager
