@@ -108,19 +108,19 @@ BY_HAND = """
 It stays up until Ctrl-C. Try it by hand, with curl 7.75 or newer:
 
   # cancel over HTTP
-  {curl}:execute-api -X DELETE \\
-    '{api_url}/messages/310'
+  {curl}:execute-api \\
+    -X DELETE '{api_url}/messages/310'
 
   # cancel by the queue
-  {curl}:sqs {queue_url} \\
-    -d Action=SendMessage --data-urlencode 'MessageBody={{"messageId": 311}}'
+  {curl}:sqs \\
+    {queue_url} -d Action=SendMessage --data-urlencode 'MessageBody={{"messageId": 311}}'
 
   # recall a campaign: the ids of a file, or of standard input
   echo 312 | {recall} - --local --yes --wait --results {results}
 
   # a message that names no SMS
-  {curl}:sqs {queue_url} \\
-    -d Action=SendMessage -d MessageBody=poison
+  {curl}:sqs \\
+    {queue_url} -d Action=SendMessage -d MessageBody=poison
 
 {dead_letters}
 
@@ -134,35 +134,35 @@ REAL_BY_HAND = """
 It stays up until Ctrl-C, with curl 7.75 or newer for the commands.
 
   # cancel over HTTP: put the id of a real SMS in the place of MESSAGE_ID
-  {curl}:execute-api -X DELETE \\
-    '{api_url}/messages/MESSAGE_ID'
+  {curl}:execute-api \\
+    -X DELETE '{api_url}/messages/MESSAGE_ID'
 
 {dead_letters}
 """
 DEAD_LETTERS = """\
   # what could not be cancelled, and why
-  {curl}:sqs {dead_letter_queue_url} \\
-    -d Action=ReceiveMessage -d MessageAttributeName.1=All"""
+  {curl}:sqs \\
+    {dead_letter_queue_url} -d Action=ReceiveMessage -d MessageAttributeName.1=All"""
 
 
 def explain(bundle: Bundle, provider_url: str) -> None:
     """Print what to try by hand; for the real SMS Partner nothing that cancels as it stands."""
     ca_file = stack.ca_file(bundle.endpoint)
     curl = (
-        f"curl -w '\\n' --cacert {shlex.quote(ca_file)} --user test:test"
-        f" --aws-sigv4 aws:amz:{stack.REGION}"
+        f"curl -w '\\n' --cacert {shlex.quote(ca_file)} \\\n"
+        f"    --user test:test --aws-sigv4 aws:amz:{stack.REGION}"
     )
-    urls = {"queue_url": bundle.outputs["QueueUrl"], "api_url": bundle.api_url}
     dead_letters = DEAD_LETTERS.format(
         curl=curl, dead_letter_queue_url=bundle.outputs["DeadLetterQueueUrl"]
     )
     text = (BY_HAND if provider_url else REAL + REAL_BY_HAND).format(
         curl=curl,
+        api_url=bundle.api_url,
+        queue_url=bundle.outputs["QueueUrl"],
         dead_letters=dead_letters,
         recall=shlex.quote(str(Path(sys.executable).with_name("recall"))),
         results=shlex.quote(str(Path(ca_file).with_name("results.csv"))),
         simulator=provider_url.removesuffix("/v1"),
-        **urls,
     )
     print(text, flush=True)
 

@@ -1,31 +1,58 @@
 """``make run``, as a newcomer types it."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import threading
+from contextlib import contextmanager
 
 import pytest
 
 from conftest import KEY, leaks
 from infra.local import stack
 
-from .conftest import LOCAL_PYTHON
+from .conftest import LOCAL_PYTHON, eventually
+
+PATIENCE_S = 120
 
 
 @pytest.fixture
-def environment():
+def temporary(tmp_path):
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def environment(temporary):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {name: value for name, value in kept.items() if name not in {"ONCE", "PYTHONPATH"}}
+    kept = {name: value for name, value in kept.items() if name not in {"ONCE", "PYTHONPATH"}}
+    return kept | {"TMPDIR": str(temporary)}
+
+
+@pytest.fixture(scope="session")
+def _built():
+    return stack.built()
 
 
 @pytest.fixture
-def project(tmp_path):
-    """A copy of what it takes: a person's own `make run` may be up in the original."""
+def project(tmp_path, _built):
+    """A copy of what it takes, built, in a folder whose name has a space."""
+    copy = tmp_path / "a project"
     for folder in ("functions", "infra"):
-        shutil.copytree(stack.ROOT / folder, tmp_path / folder)
-    shutil.copy(stack.ROOT / "template.yaml", tmp_path)
-    return tmp_path
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(stack.ROOT / folder, copy / folder, ignore=ignored)
+    shutil.copy(stack.ROOT / "template.yaml", copy)
+    shutil.copytree(_built, copy / "build" / "function")
+    (copy / "build" / "function.ready").touch()
+    return copy
+
+
+def announced(project):
+    return list((project / "build").glob("local-stack*"))
 
 
 def run(environment, project=stack.ROOT, **more):
@@ -35,15 +62,16 @@ def run(environment, project=stack.ROOT, **more):
         env=environment | more,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
 
 
-def test_the_demonstration_shows_each_step(environment):
+def test_the_demonstration_shows_each_step_and_leaves_nothing(environment, temporary):
     ended = run(environment, ONCE="1")
     assert (ended.returncode, ended.stderr) == (0, "")
     for shown in (
+        "Building",
         "Deployed",
         "Scheduled",
         '"outcome": "cancelled"',
@@ -54,14 +82,20 @@ def test_the_demonstration_shows_each_step(environment):
         "code 10",
     ):
         assert shown in ended.stdout
+    assert list(temporary.iterdir()) == []
 
 
-def test_with_a_key_of_its_own_it_is_deployed_for_the_real_provider(environment):
-    ended = run(environment, ONCE="1", SMSPARTNER_API_KEY=KEY)
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "Deployed" in ended.stdout
-    assert "Scheduled" not in ended.stdout
-    assert leaks(ended.stdout) == []
+def test_it_keeps_its_build_until_a_source_changes(environment, project):
+    def built_at():
+        return (project / "build" / "function.ready").stat().st_mtime_ns
+
+    first = built_at()
+    assert run(environment, project, ONCE="1").returncode == 0
+    assert built_at() == first
+    (project / "functions" / "sms_cancel" / "new.py").touch()
+    assert run(environment, project, ONCE="1").returncode == 0
+    assert built_at() > first
+    assert (project / "build" / "function" / "sms_cancel" / "new.py").exists()
 
 
 @pytest.mark.parametrize(
@@ -83,28 +117,112 @@ def test_what_goes_wrong_is_said_and_is_exit_code_1(environment, project, file, 
     assert ended.stderr.startswith(message)
 
 
-def test_it_stays_up_until_it_is_interrupted_and_leaves_nothing(environment, project):
-    """Meanwhile the command that it prints for a recall does one."""
+@contextmanager
+def up(environment, project, last="what the simulated SMS Partner has", **more):
+    """Start it; yield the process once it stays up, and what it has printed by then.
+
+    ``last``: the title of its last command.
+    """
     process = subprocess.Popen(
         [LOCAL_PYTHON, "-m", "infra.local.run"],
         cwd=project,
-        env=environment,
+        env=environment | more,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    commands = []
+    watchdog = threading.Timer(PATIENCE_S, process.kill)  # a line that never comes fails the test
+    watchdog.start()
+    try:
+        yield process, read_paragraph(process, last)
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+
+
+def read_paragraph(process, title):
+    """Return what it prints, up to the end of the paragraph with this title."""
+    printed = ""
     for line in process.stdout:
-        commands += [line] if "/recall " in line else []
-        if "/_simulator/" in line:
-            break
-    [command] = commands
+        printed += line
+        if title in printed and not line.strip():
+            return printed
+    pytest.fail(f"it ended, having printed:\n{printed}{process.stderr.read()}")
+
+
+def commands(printed):
+    """Return the commands of the paragraphs that it has printed."""
+    paragraphs = printed.partition("It stays up")[2].split("\n\n")
+    return [each.partition("\n")[2] for each in paragraphs if each.startswith("  # ")]
+
+
+def typed(command, environment, project):
+    """Type a command that it has printed, elsewhere in the same project."""
     here = environment | {"PYTHONPATH": str(project)}
-    recalled = subprocess.run(
-        command, shell=True, env=here, cwd=project, capture_output=True, timeout=60, check=False
-    )
-    assert (recalled.returncode, b"1 of 1 are cancelled" in recalled.stderr) == (0, True)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (0, "")
-    assert list((project / "build").iterdir()) == []
+    return subprocess.run(
+        command, shell=True, env=here, cwd=project, capture_output=True, text=True,
+        timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_each_command_that_it_prints_works(environment, project):
+    with up(environment, project) as (process, printed):
+        ended = [typed(command, environment, project) for command in commands(printed)]
+        assert [each.returncode for each in ended] == [0] * 7, [each.stderr for each in ended]
+        assert "1 of 1 are cancelled" in ended[2].stderr
+        assert all(each.stdout.endswith("\n") for each in ended if each != ended[2])
+        messages = {each["id"]: each["state"] for each in json.loads(ended[-1].stdout)}
+        assert (messages[310], messages[313]) == ("cancelled", "scheduled")
+        for line in process.stdout:  # each is told of as it comes
+            if "cancel settled" in line and "message_id=311" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert (process.wait(PATIENCE_S), process.stderr.read()) == (0, "")
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_of_it_stays(environment, project, temporary, ended_by):
+    with up(environment, project) as (process, _):
+        assert len(announced(project)) == 1
+        assert list(temporary.iterdir()) != []
+        process.send_signal(ended_by)
+        process.wait(PATIENCE_S)
+        if ended_by != signal.SIGKILL:
+            assert (announced(project), list(temporary.iterdir())) == ([], [])
+    assert eventually(lambda: not list(temporary.iterdir()))
+
+
+def test_local_means_one_that_runs(environment, project):
+    with up(environment, project) as (_, printed):
+        with up(environment, project) as (newer, _):
+            assert len(announced(project)) == 2
+            newer.kill()
+        assert len(announced(project)) == 2
+        [recall] = [each for each in commands(printed) if "/recall " in each]
+        assert "1 of 1 are cancelled" in typed(recall, environment, project).stderr
+        with up(environment, project):
+            assert len(announced(project)) == 2  # the killed one's is removed
+
+
+def test_with_a_key_of_its_own_it_is_deployed_for_the_real_provider(environment):
+    ended = run(environment, ONCE="1", SMSPARTNER_API_KEY=KEY)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "Deployed" in ended.stdout
+    assert "Scheduled" not in ended.stdout
+    assert leaks(ended.stdout) == []
+
+
+def test_with_a_key_it_says_that_the_provider_is_real(environment, project):
+    real = {"last": "what could not be cancelled", "SMSPARTNER_API_KEY": KEY}
+    with up(environment, project, **real) as (_, printed):
+        begin, _, end = printed.partition("Deployed")
+        assert "REAL SMS Partner" in begin
+        assert "REAL SMS Partner" in end
+        assert "Scheduled" not in printed
+        assert leaks(printed) == []
+        # Nothing to paste that cancels: the one command needs an id.
+        assert not re.search("recall|SendMessage|messages/[0-9]", printed)
+        assert "messages/MESSAGE_ID" in printed
