@@ -14,6 +14,7 @@ from botocore.credentials import Credentials
 from infra.local import stack
 
 ROOT_USER = {"access_key": "test", "secret_key": "test"}
+LATELY_S = 120  # lines come when their invocation ends, which may take 30 s or more
 
 
 class Bundle:
@@ -111,29 +112,36 @@ class Bundle:
                 return {"body": message["Body"], **texts}
         return None
 
-    def log_lines(self, function: str = "", read_to: dict[str, str] | None = None) -> Iterator[str]:
-        """Yield what all functions, or those with this in their name, wrote to their logs.
-
-        ``read_to``: remembers how far it was read; the next call with it yields what is new.
-        """
-        read_to = {} if read_to is None else read_to
-        for each in self.logs.describe_log_groups()["logGroups"]:
-            group = each["logGroupName"]
-            if function not in group:
-                continue
+    def log_lines(self, function: str = "") -> Iterator[str]:
+        """Yield what all functions, or those with this in their name, wrote to their logs."""
+        for group in (each for each in self._log_groups() if function in each):
             for page in self.logs.get_paginator("describe_log_streams").paginate(
                 logGroupName=group
             ):
-                for each_stream in page["logStreams"]:
-                    yield from self._lines(group, each_stream["logStreamName"], read_to)
+                for each in page["logStreams"]:
+                    yield from self._lines(group, each["logStreamName"])
 
-    def _lines(self, group: str, stream: str, read_to: dict[str, str]) -> Iterator[str]:
+    def _lines(self, group: str, stream: str) -> Iterator[str]:
         # Not by filter_log_events: ministack returns no more than 10,000 lines from it.
         place = {"logGroupName": group, "logStreamName": stream, "startFromHead": True}
-        while True:
-            token = {"nextToken": read_to[stream]} if stream in read_to else {}
-            page = self.logs.get_log_events(**place, **token)
-            read_to[stream] = page["nextForwardToken"]
-            if not page["events"]:
-                return
+        page = self.logs.get_log_events(**place)
+        while page["events"]:
             yield from (event["message"] for event in page["events"])
+            page = self.logs.get_log_events(**place, nextToken=page["nextForwardToken"])
+
+    def settled(self, seen: set[str]) -> Iterator[str]:
+        """Yield the log lines of the cancels settled lately that are not yet in ``seen``."""
+        wanted = {
+            "startTime": int((time.time() - LATELY_S) * 1000),
+            "filterPattern": '"cancel settled"',
+        }
+        for group in self._log_groups():
+            for page in self.logs.get_paginator("filter_log_events").paginate(
+                logGroupName=group, **wanted
+            ):
+                messages = [each["message"] for each in page["events"]]
+                yield from (each for each in messages if each not in seen)
+                seen.update(messages)
+
+    def _log_groups(self) -> list[str]:
+        return [each["logGroupName"] for each in self.logs.describe_log_groups()["logGroups"]]

@@ -22,7 +22,7 @@ from infra.local.provider import Provider
 from infra.local.provider_server import serve
 
 DAY_S = 24 * 3600
-PATIENCE_S = 20
+PATIENCE_S = 30
 ANNOUNCEMENT = stack.BUILD / f"local-stack-{os.getpid()}.json"  # one for each `make run` that is up
 
 
@@ -196,22 +196,18 @@ def remove_stale_announcements(folder: Path) -> None:
                 file.unlink()
 
 
-def follow(bundle: Bundle) -> None:
-    """Print what becomes of each cancel from now on, until interrupted."""
-    read_to: dict[str, str] = {}
-    for _ in bundle.log_lines(read_to=read_to):
-        pass  # the demonstration's
+def follow(bundle: Bundle, seen: set[str]) -> None:
+    """Print what becomes of each further cancel, until interrupted."""
     while True:
-        for line in bundle.log_lines(read_to=read_to):
-            if '"cancel settled"' in line:
-                say("cancel settled", settled(json.loads(line)))
+        for line in bundle.settled(seen):
+            say("cancel settled", told(json.loads(line)))
         time.sleep(0.5)
 
 
-def settled(line: dict[str, object]) -> str:
-    """Return what a log line tells of a cancel, without what Lambda adds to each line."""
-    told = ("message_id", "outcome", "code", "door", "disposition", "attempts", "duration_ms")
-    return "  ".join(f"{name}={line[name]}" for name in told if name in line)
+def told(line: dict[str, object]) -> str:
+    """Return what a log line tells of a cancel, without what every line holds."""
+    names = ("message_id", "outcome", "code", "door", "disposition", "attempts", "duration_ms")
+    return "  ".join(f"{name}={line[name]}" for name in names if name in line)
 
 
 def main() -> int:
@@ -238,9 +234,11 @@ def main() -> int:
         if not os.environ.get("ONCE"):
             for message_id in (310, 311, 312):
                 provider.schedule(message_id, DAY_S)
+            seen: set[str] = set()
+            list(bundle.settled(seen))  # those of the demonstration
             with announced(bundle, ANNOUNCEMENT):
                 explain(bundle, url)
-                follow(bundle)
+                follow(bundle, seen)
     return 0
 
 

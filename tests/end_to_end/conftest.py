@@ -16,10 +16,8 @@ PATIENCE_S = 30
 
 
 @pytest.fixture(scope="session")
-def artifacts(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("artifacts")
-    stack.build(folder)
-    return folder
+def artifacts() -> Path:
+    return stack.built()
 
 
 @pytest.fixture(scope="session")

@@ -33,20 +33,15 @@ def environment(temporary):
     return kept | {"TMPDIR": str(temporary)}
 
 
-@pytest.fixture(scope="session")
-def _built():
-    return stack.built()
-
-
 @pytest.fixture
-def project(tmp_path, _built):
+def project(tmp_path, artifacts):
     """A copy of what it takes, built, in a folder whose name has a space."""
     copy = tmp_path / "a project"
     for folder in ("functions", "infra"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(stack.ROOT / folder, copy / folder, ignore=ignored)
     shutil.copy(stack.ROOT / "template.yaml", copy)
-    shutil.copytree(_built, copy / "build" / "function")
+    shutil.copytree(artifacts, copy / "build" / "function")
     (copy / "build" / "function.ready").touch()
     return copy
 
