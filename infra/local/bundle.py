@@ -43,7 +43,7 @@ class Bundle:
         return self.call("DELETE", f"/messages/{message_id}", ROOT_USER | credentials)
 
     def post(self, document: object, **credentials: str) -> tuple[int, dict[str, Any]]:
-        """Hand many cancels to the HTTP door, signed as above; return status and answer."""
+        """Have the HTTP door queue many cancels, signed as above; return status and answer."""
         body = json.dumps(document).encode()
         headers = {"Content-Type": "application/json"}
         return self.call("POST", "/cancellations", ROOT_USER | credentials, body, **headers)
@@ -99,7 +99,7 @@ class Bundle:
         return url
 
     def receive(self, queue_url: str, patience_s: float) -> dict[str, str] | None:
-        """Take the next message of a queue: ``body``, and its attributes as plain texts."""
+        """Take the next message off a queue: ``body``, and each attribute as plain text."""
         give_up_at = time.monotonic() + patience_s
         while time.monotonic() < give_up_at:
             answer = self.sqs.receive_message(

@@ -1,7 +1,7 @@
 """One execution environment of Lambda: a handler under the real runtime client (awslambdaric).
 
-The client fetches its invocations from a Runtime API on loopback and posts what came of them, as
-in Lambda; source: "Using the Lambda runtime API" in AWS's developer guide.
+As in Lambda, the client fetches its invocations from a Runtime API, here on loopback, and posts
+their results. Source: "Using the Lambda runtime API" in AWS's developer guide.
 """
 
 import json
@@ -26,12 +26,12 @@ _POSTED = re.compile(r"/2018-06-01/runtime/(?:invocation/([^/]+)|init)/(response
 
 @dataclass(frozen=True)
 class Ended:
-    """What the runtime client posted of one invocation."""
+    """What the runtime client posted for one invocation."""
 
     kind: str  # "response" or "error"
     payload: Any
     headers: dict[str, str]
-    seconds: float  # from the moment the client took it to its post
+    seconds: float  # from the client's fetch to its post
 
 
 class Environment:
@@ -131,10 +131,10 @@ def environment(
     output: Path,
     python: str = sys.executable,
 ) -> Iterator[Environment]:
-    """Start a handler (``"sms_cancel.api.handler"``) and end it with the block.
+    """Run a handler (``"sms_cancel.api.handler"``) until the block ends.
 
-    ``paths``: where it is imported from, ``variables``: its environment, on top of what Lambda
-    sets; ``output``: the file that receives all that it writes; ``python``: has awslambdaric.
+    ``paths``: where it is imported from; ``variables``: its environment, on top of what Lambda
+    sets; ``output``: the file that receives its output; ``python``: one that has awslambdaric.
     """
     with _RuntimeApi() as api:
         threading.Thread(target=api.serve_forever, args=(0.02,), daemon=True).start()

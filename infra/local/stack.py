@@ -64,7 +64,7 @@ def ministack(python: str = sys.executable) -> Iterator[str]:
 
 
 def _issue_certificate(folder: Path) -> Path:
-    """Give ministack a certificate of its own; return the file of the authority behind it."""
+    """Issue ministack's certificate; return the file with the authority that signed it."""
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")  # ministack uses both names
     for name, pem in (
@@ -82,7 +82,7 @@ def ca_file(endpoint: str) -> str:
 
 
 def tls(endpoint: str) -> ssl.SSLContext:
-    """Return what urllib needs to trust a local stack."""
+    """Return the context with which urllib trusts a local stack."""
     return ssl.create_default_context(cafile=ca_file(endpoint))
 
 
