@@ -1,4 +1,4 @@
-"""``make run``: the bundle on this machine: a demonstration, and then it stays up to be tried.
+"""``make run``: the bundle on this machine. It shows what it does, then stays up to be tried.
 
 ONCE=1                  end after the demonstration: exit 0, or 1 if a step did not show it
 SMSPARTNER_API_KEY=...  talk to the REAL SMS Partner with this key; no demonstration
@@ -100,8 +100,8 @@ def wait_for(happened: Callable[[], bool]) -> None:
 
 REAL = """
   **************************************************************************
-  **  This talks to the REAL SMS Partner, as SMSPARTNER_API_KEY is set.   **
-  **  A cancel stops a real SMS, and cannot be undone.                    **
+  **  SMSPARTNER_API_KEY is set: this talks to the REAL SMS Partner.      **
+  **  A cancel stops a real SMS and cannot be undone.                     **
   **************************************************************************
 """
 BY_HAND = """
@@ -236,9 +236,10 @@ def main() -> int:
                 provider.schedule(message_id, DAY_S)
             seen: set[str] = set()
             list(bundle.settled(seen))  # those of the demonstration
-            with announced(bundle, ANNOUNCEMENT):
-                explain(bundle, url)
-                follow(bundle, seen)
+            if not real_key:  # `recall --local` must never reach a real SMS
+                exits.enter_context(announced(bundle, ANNOUNCEMENT))
+            explain(bundle, url)
+            follow(bundle, seen)
     return 0
 
 

@@ -221,3 +221,4 @@ def test_with_a_key_it_says_that_the_provider_is_real(environment, project):
         # Nothing to paste that cancels: the one command needs an id.
         assert not re.search("recall|SendMessage|messages/[0-9]", printed)
         assert "messages/MESSAGE_ID" in printed
+        assert announced(project) == []  # so that no `recall --local` cancels a real SMS
