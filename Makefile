@@ -46,11 +46,11 @@ deploy: .venv-sam/ready ## build and deploy into the AWS account of your credent
 commands: .venv-local/ready ## install recall and redrive
 	@ls .venv-local/bin/recall .venv-local/bin/redrive
 
-# Extras are kept: pip would look for one that is not pinned in the newest version there is.
 lock: $(UV) ## pin what pyproject.toml asks for: uv.lock and both requirements.txt (UPGRADE=1: newer versions)
 	$(UV) lock --quiet --python "$(PYTHON)" $(if $(UPGRADE),--upgrade)
 	$(UV) export --quiet --frozen --only-group functions --no-annotate --no-header -o functions/requirements.txt
 	$(UV) export --quiet --frozen --no-emit-project --group test --group uv --no-hashes --no-annotate -o .venv-uv/pins.txt
+	@# Extras are kept: pip would look for one that is not pinned in the newest version there is.
 	$(UV) pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-annotate \
 	    --no-emit-index-url --no-header -o requirements.txt .venv-uv/pins.txt
 
@@ -63,7 +63,7 @@ clean: ## remove all that these commands made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(UV): requirements.txt # it has uv's version and hashes
-	@"$(PYTHON)" -m venv --clear .venv-uv
+	@echo "Installing uv, then one environment after the other: seconds each" && "$(PYTHON)" -m venv --clear .venv-uv
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.txt > .venv-uv/uv.txt
 	@.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv-uv/uv.txt
 	@touch $@
@@ -74,6 +74,7 @@ $(UV): requirements.txt # it has uv's version and hashes
 .venv/ready .venv-system/ready: GROUP = test
 .venv-system/ready: INTERPRETER = python3
 .venv/ready $(foreach each,system local sam checkov,.venv-$(each)/ready): uv.lock pyproject.toml $(UV)
+	@echo "Installing $(@D)"
 	@UV_PROJECT_ENVIRONMENT=$(@D) $(UV) sync --quiet --frozen --no-python-downloads \
 	    --python "$(or $(INTERPRETER),$(PYTHON))" --group $(or $(GROUP),$(@D:.venv-%=%)) && touch $@
 
