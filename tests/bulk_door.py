@@ -118,6 +118,7 @@ def serve():
         door.url = f"http://127.0.0.1:{server.server_address[1]}"
         door.outputs = {
             "ApiUrl": door.url,
+            "QueueUrl": "https://sqs.eu-west-3.amazonaws.com/123456789012/queue",
             "DeadLetterQueueUrl": "https://sqs.eu-west-3.amazonaws.com/123456789012/dead-letters",
             "WorkerLogGroupName": "worker",
         }

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 import bulk_door
-from infra.recall import Ending, api, command, stack
-from infra.recall.journal import Journal
+from infra.operate import recall as command
+from infra.operate import sending, stack
 
 IDS = [str(number) for number in range(1, 12_346)]
 ENDPOINT = "AWS_ENDPOINT_URL_CLOUDFORMATION"
@@ -30,7 +30,7 @@ def door(monkeypatch):
 @pytest.fixture(autouse=True)
 def _place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(api, "PAUSES_S", (0.01,) * 7)
+    monkeypatch.setattr(sending, "PAUSES_S", (0.01,) * 7)
     monkeypatch.setattr(command, "TERMINAL", tmp_path / "no terminal")
     monkeypatch.setattr(stack, "LOCAL", tmp_path / "local-stack.json")
     Path("ids.txt").write_text("\n".join(IDS))
@@ -49,25 +49,19 @@ def recall(capsys):
     return run
 
 
-def journal():
-    lines = Path("results.csv.journal").read_text().splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]  # half a line may be there
-
-
-def accepted():
-    return [each for line in journal()[1:] for each in line["accepted"]]
+def recall_ids(door):
+    return {each["recallId"] for each in door.requests}
 
 
 def test_all_are_sent_a_thousand_at_a_time_under_one_recall(door, recall):
     ended, said = recall("--yes")
     assert ended == 0
     assert "12,345 SMS to cancel, from ids.txt" in said
-    assert "All are accepted. What becomes of each: the same command with --wait." in said
+    assert "All are accepted. To see what becomes of each, run it again with --wait." in said
     assert sorted(door.taken, key=int) == IDS
     assert sorted(len(each["messageIds"]) for each in door.requests) == [345] + [1000] * 12
-    assert {each["recallId"] for each in door.requests} == {journal()[0]["recallId"]}
+    assert len(recall_ids(door)) == 1
     assert {"sendAt" in each for each in door.requests} == {False}
-    assert sorted(accepted(), key=int) == IDS
 
 
 def test_each_request_is_signed_json(door, recall):
@@ -79,13 +73,13 @@ def test_each_request_is_signed_json(door, recall):
 
 
 def test_several_requests_are_under_way_at_once(door, recall):
-    meet = threading.Barrier(api.AT_ONCE, timeout=10)
+    meet = threading.Barrier(sending.AT_ONCE, timeout=10)
 
     def wait_for_the_others(_):
         meet.wait()
         return []
 
-    door.script.extend([wait_for_the_others] * api.AT_ONCE)
+    door.script.extend([wait_for_the_others] * sending.AT_ONCE)
     assert recall("--yes")[0] == 0
     assert not meet.broken
 
@@ -103,9 +97,10 @@ def test_it_says_how_long_it_is_until_the_cut_off(door, recall):
 
 
 def test_it_says_that_the_cut_off_is_past(door, recall):
-    _, said = recall("--yes", "--send-at", "2026-01-01T09:00+01:00")
-    assert "the cut-off is 2026-01-01 08:55+01:00" in said
-    assert "AGO: each is still tried once" in said
+    soon = datetime.now(UTC) + timedelta(minutes=3, seconds=10)
+    ended, said = recall("--yes", "--send-at", soon.isoformat())
+    assert "0 h 2 min AGO: SMS Partner will refuse, but is asked" in said
+    assert (ended, sorted(door.taken, key=int)) == (0, IDS)
 
 
 def test_it_says_that_one_id_may_be_many_people(door, recall):
@@ -125,13 +120,12 @@ def test_it_asks_first(door, recall, monkeypatch, answer, sent):
     ended, said = recall()
     assert "Cancel them? [y/N]" in said
     assert (ended, bool(door.taken)) == ((0, True) if sent else (2, False))
-    assert Path("results.csv.journal").exists() == sent
 
 
 def test_with_nobody_to_ask_it_needs_yes(door, recall):
     ended, said = recall()
     assert (ended, door.requests) == (2, [])
-    assert "no terminal to answer at: give --yes" in said
+    assert "cannot ask for confirmation without a terminal; pass --yes" in said
 
 
 def test_standard_input_will_do(door, recall, monkeypatch):
@@ -153,19 +147,24 @@ def test_one_wrong_line_and_nothing_is_sent(door, recall):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "told"),
     [
-        ["--send-at", "2026-11-24T09:00"],
-        ["--send-at", "2026-11-24"],
-        ["--send-at", "tomorrow"],
-        ["--send-at", "0001-01-01T00:00+00:00"],
-        ["--local"],
+        (["--send-at", "2126-11-24T09:00"], "'2126-11-24T09:00' has no offset: write it like 20"),
+        (["--send-at", "2126-11-24"], "'2126-11-24' has no offset"),
+        (["--send-at", "tomorrow"], "'tomorrow' is not a time like 20"),
+        (["--send-at", "2126-11-24T09:00+1"], "is not a time like 20"),
+        (["--send-at", "0001-01-01T00:00+00:00"], "is past: without --send-at, each is asked"),
+        (["--send-at", "2026-01-01T09:00+01:00"], "is past: without --send-at, each is asked"),
+        (["--send-at", "0001-01-01T00:00+12:00"], "is not a time"),
+        (["--send-at", "9999-12-31T23:59-12:00"], "is not a time"),
+        (["--local"], "not allowed with argument"),
     ],
 )
-def test_wrong_usage_sends_nothing(door, recall, options):
+def test_wrong_usage_sends_nothing(door, recall, capsys, options, told):
     with pytest.raises(SystemExit) as ended:
         recall("--yes", *options)
     assert (ended.value.code, door.requests) == (2, [])
+    assert told in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_said(recall):
@@ -247,7 +246,6 @@ def test_what_passes_is_tried_again_until_all_is_accepted(door, recall, trouble)
     door.script.extend([trouble] * 20)
     assert recall("--yes")[0] == 0
     assert sorted(set(door.taken), key=int) == IDS
-    assert sorted(accepted(), key=int) == IDS
 
 
 def test_retry_after_is_heeded(door, recall):
@@ -274,12 +272,14 @@ def test_what_does_not_pass_ends_it_at_once_and_the_next_run_goes_on(door, recal
     ended, told = recall("--yes")
     assert (ended, said in told) == (3, True)
     assert "All are accepted" not in told
-    assert len(door.requests) <= 2 + api.AT_ONCE  # those under way, and no other
+    assert "2,000 of 12,345 are accepted" in told
+    assert "Run the same command again" in told
+    assert len(door.requests) <= 2 + sending.AT_ONCE  # those under way, and no other
     door.script.clear()
     ended, told = recall("--yes")
-    assert (ended, "2,000 of them were accepted before" in told) == (0, True)
-    assert sorted(door.taken, key=int) == IDS  # none twice
-    assert {each["recallId"] for each in door.requests} == {journal()[0]["recallId"]}
+    assert ended == 0
+    assert sorted(set(door.taken), key=int) == IDS
+    assert len(recall_ids(door)) == 1
 
 
 def test_what_does_not_pass_for_a_minute_ends_it(door, recall):
@@ -291,113 +291,155 @@ def test_what_does_not_pass_for_a_minute_ends_it(door, recall):
     assert [each["messageIds"] for each in door.requests[1:]] == [["301"]] * 7
     door.script.clear()
     assert recall("--yes")[0] == 0
-    assert door.taken == ["300", "301"]
+    assert set(door.taken) == {"300", "301"}
 
 
-def test_what_is_all_accepted_is_not_sent_again(door, recall):
+def test_the_same_command_again_is_the_same_recall(door, recall):
+    send_at = datetime.now(UTC) + timedelta(days=1)
+    recall("--yes", "--send-at", send_at.isoformat())
+    Path("ids.txt").write_text("\n".join(reversed(IDS)))  # the order may change
+    elsewhere = send_at.astimezone(timezone(timedelta(hours=9)))
+    recall("--yes", "--send-at", elsewhere.isoformat())
+    assert len(recall_ids(door)) == 1
+    assert len(door.taken) == 2 * len(IDS)
+
+
+@pytest.mark.parametrize("change", ["ids", "time", "stack"])
+def test_another_recall_has_another_id(door, recall, change):
     recall("--yes")
-    sent = len(door.requests)
-    assert recall()[0] == 0  # nor is anybody asked
-    assert len(door.requests) == sent
-
-
-def test_the_order_of_the_ids_may_change(door, recall):
-    recall("--yes")
-    Path("ids.txt").write_text("\n".join(reversed(IDS)))
-    assert recall()[0] == 0
-    assert len(door.taken) == len(IDS)
+    if change == "ids":
+        Path("ids.txt").write_text("300")
+    if change == "stack":
+        door.outputs["ApiUrl"] = door.url.replace("127.0.0.1", "localhost")
+    options = ["--send-at", in_40_minutes()] if change == "time" else []
+    assert recall("--yes", *options)[0] == 0
+    assert len(recall_ids(door)) == 2
 
 
 @pytest.mark.parametrize("change", ["ids", "time", "stack"])
 def test_another_recall_needs_other_results(door, recall, change):
-    recall("--yes")
-    sent = len(door.requests)
-    if change == "ids":
-        Path("ids.txt").write_text("300")
-    if change == "stack":
-        door.outputs["ApiUrl"] = "http://127.0.0.1:1"
-    options = ["--send-at", "2026-01-01T09:00+01:00"] if change == "time" else []
-    ended, said = recall("--yes", *options)
-    assert (ended, len(door.requests)) == (2, sent)
+    header = "id,outcome,code,time,recall_id"
+    written = f"{header}\n300,cancelled,200,2026-01-01,{'0' * 32}\n"
+    Path("results.csv").write_text(written)
+    options = ["--send-at", in_40_minutes()] if change == "time" else []
+    ended, said = recall("--yes", "--wait", *options)
+    assert (ended, door.requests) == (2, [])
     assert "choose another file with --results" in said
+    assert Path("results.csv").read_text() == written
 
 
 @pytest.mark.parametrize("file", ["ids.txt", "results.csv"])
-def test_a_file_that_is_no_results_is_not_overwritten(door, recall, file):
-    Path(file).write_text("300")
-    ended, said = recall("--yes", "--results", file, file=file)
-    assert (ended, door.requests, Path(file).read_text()) == (2, [], "300")
-    assert "is there already" in said
+@pytest.mark.parametrize("text", ["300", "id,outcome,code,time\n300,,,\n", ""])
+def test_a_file_that_is_no_results_is_not_overwritten(door, recall, file, text):
+    Path(file).write_text(text)
+    Path("wanted.txt").write_text("300")
+    ended, said = recall("--yes", "--wait", "--results", file, file="wanted.txt")
+    assert (ended, door.requests, Path(file).read_text()) == (2, [], text)
+    assert f"{file} already exists and was not written by recall" in said
 
 
-def test_half_a_line_of_the_journal_counts_for_nothing(door, recall):
-    recall("--yes")
-    whole = Path("results.csv.journal").read_text()
-    last = accepted()[-len(journal()[-1]["accepted"]) :]
-    Path("results.csv.journal").write_text(whole[:-5])
-    door.taken.clear()
-    assert recall("--yes")[0] == 0
-    assert sorted(door.taken) == sorted(last)
-    assert set(accepted()) == set(IDS)
-
-
-def test_a_journal_that_cannot_be_written_is_said_before_anything_is_sent(door, recall):
-    ended, said = recall("--yes", "--results", "nowhere/results.csv")
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_sent(door, recall):
+    ended, said = recall("--yes", "--wait", "--results", "nowhere/results.csv")
     assert (ended, door.requests, "nowhere" in said) == (2, [], True)
 
 
-def test_ctrl_c_loses_nothing_and_the_same_command_goes_on(door):
-    """As a person does it: the real command, a real signal, requests under way."""
-    begun, go_on = threading.Event(), threading.Event()
+def test_a_bug_does_not_end_as_if_some_were_not_cancelled(recall, monkeypatch):
+    monkeypatch.setattr(stack.Stack, "__init__", lambda *_: 1 // 0)
+    ended, said = recall("--yes")
+    assert (ended, "this is a bug of recall" in said) == (70, True)
 
-    def hang(_):
-        begun.set()
+
+def test_ctrl_c_before_anything_is_sent_says_so(door, recall, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_confirm", interrupt)
+    ended, said = recall()
+    assert (ended, door.requests) == (130, [])
+    assert "interrupted; nothing was sent" in said
+
+
+@pytest.mark.parametrize("data", [b"PK\x03\x04\x1b[31m\xff", b"\x00\x1b\xff", b"300\x1b]0;x\x07"])
+def test_no_byte_of_a_binary_file_is_shown(door, recall, data):
+    Path("ids.txt").write_bytes(data)
+    ended, said = recall("--yes")
+    assert (ended, door.requests) == (2, [])
+    assert said.rstrip("\n").isprintable()
+    assert said.isascii()
+
+
+LINE = [Path(sys.executable).with_name("recall"), "ids.txt", "--stack", "x", "--yes"]
+
+
+def hang(door, count):
+    """Have the door take a number of requests, then take none until told to; return how."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def wait(_):
+        begun.release()
         go_on.wait(10)
         return []
 
-    door.script.extend([lambda _: [], *[hang] * 50])
-    line = [Path(sys.executable).with_name("recall"), "ids.txt", "--stack", "x", "--yes"]
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
-    assert begun.wait(10)
+    door.script.extend([*[lambda _: []] * count, *[wait] * 50])
+    return begun, go_on
+
+
+def read_until(process, text):
+    """Return what the command says until it says the text, or ends."""
+    said = ""
+    while text not in said and (character := process.stderr.read(1)):
+        said += character
+    return said
+
+
+def test_ctrl_c_answers_at_once_and_the_same_command_goes_on(door):
+    """As a person does it: the real command, a real signal, requests under way."""
+    begun, go_on = hang(door, 1)
+    process = subprocess.Popen(LINE, stderr=subprocess.PIPE, text=True)
+    for _ in range(sending.AT_ONCE):
+        assert begun.acquire(timeout=10)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    said = read_until(process, "stopping, waiting for 8 requests")
+    assert "stopping, waiting for 8 requests" in said  # while they still hang
     go_on.set()
     said = process.communicate(timeout=30)[1]
     assert process.returncode == 130
-    assert "The same command again goes on" in said
+    assert f"interrupted; {len(door.taken):,} of 12,345 are accepted" in said
+    assert "Run the same command again" in said
     assert "Traceback" not in said
-    assert sorted(accepted()) == sorted(door.taken)
-    assert 1000 <= len(door.taken) < len(IDS)
+    assert len(door.taken) == 1000 * (1 + sending.AT_ONCE)
     door.script.clear()
-    again = subprocess.run(line, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    again = subprocess.run(LINE, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
     assert (again.returncode, "Traceback" in again.stderr) == (0, False)
-    assert sorted(door.taken, key=int) == IDS  # each once
+    assert set(door.taken) == set(IDS)
+    assert len(recall_ids(door)) == 1
 
 
-def test_killed_at_any_moment_it_forgets_no_id(door):
-    line = [Path(sys.executable).with_name("recall"), "ids.txt", "--stack", "x", "--yes"]
+def test_a_second_ctrl_c_waits_for_nothing(door):
+    begun, go_on = hang(door, 0)
+    process = subprocess.Popen(LINE, stderr=subprocess.PIPE, text=True)
+    assert begun.acquire(timeout=10)
+    process.send_signal(signal.SIGINT)
+    assert "stopping" in read_until(process, "stopping")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == -signal.SIGINT
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    go_on.set()
+
+
+def test_killed_at_any_moment_the_same_command_sends_all(door):
     for count in (0, 1, 2):
-        reached, killed = threading.Event(), threading.Event()
-
-        def hang(_, reached=reached, killed=killed):
-            reached.set()
-            killed.wait(10)
-            return []
-
-        door.script.extend([*[lambda _: []] * count, *[hang] * 50])
-        process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
-        assert reached.wait(10)
+        begun, go_on = hang(door, count)
+        process = subprocess.Popen(LINE, stderr=subprocess.DEVNULL)
+        assert begun.acquire(timeout=10)
         process.kill()
         process.wait()
         door.script.clear()
-        killed.set()
-        assert set(accepted()) <= set(door.taken)
-    door.taken.clear()
-    before = set(accepted())
-    assert before < set(IDS)
-    assert subprocess.run(line, stderr=subprocess.DEVNULL, timeout=30, check=False).returncode == 0
-    assert set(IDS) - before <= set(door.taken)
-    assert set(accepted()) == set(IDS)
+        go_on.set()
+    assert subprocess.run(LINE, stderr=subprocess.DEVNULL, timeout=30, check=False).returncode == 0
+    assert set(door.taken) == set(IDS)
+    assert len(recall_ids(door)) == 1
 
 
 def test_a_stack_without_a_name_is_not_the_local_one(door, recall, monkeypatch):
@@ -408,26 +450,5 @@ def test_a_stack_without_a_name_is_not_the_local_one(door, recall, monkeypatch):
 
 @pytest.mark.parametrize("results", [".", "", "/"])
 def test_a_folder_is_no_file_for_results(door, recall, results):
-    ended, said = recall("--yes", "--results", results)
+    ended, said = recall("--yes", "--wait", "--results", results)
     assert (ended, "is a folder" in said, door.requests) == (2, True, [])
-
-
-@pytest.mark.parametrize("text", [b"5", b"[]", b"null", b"{}", b'{"accepted": 1}'])
-def test_another_file_is_no_journal(door, recall, text):
-    Path("results.csv.journal").write_bytes(text)
-    ended, said = recall("--yes")
-    assert (ended, "choose another file" in said, door.requests) == (2, True, [])
-
-
-def test_a_journal_that_is_not_even_text_is_none(door, recall):
-    Path("results.csv.journal").write_bytes(b"\xff\xfe\x00")
-    assert recall("--yes")[0] == 0
-    assert sorted(door.taken, key=int) == IDS
-
-
-def test_of_two_that_begin_at_once_one_is_refused(door, recall):
-    ids = [str(number) for number in range(3)]
-    two = [Journal(Path("results.csv"), ids, door.url, None) for _ in range(2)]
-    two[0].begin()
-    with pytest.raises(Ending, match="begun by another run"):
-        two[1].begin()

@@ -1,14 +1,16 @@
 """The redrive script takes what is chosen, leaves the rest, and loses nothing wherever it ends."""
 
 import threading
+import time
 from collections import Counter
 
 import boto3
 import pytest
 from moto.sqs.models import sqs_backends
 
+import bulk_door
 from conftest import REGION
-from infra import redrive
+from infra.operate import dead_letters, redrive, stack
 
 
 class Killed(BaseException):
@@ -41,10 +43,16 @@ def fill(cloud, **outcomes):
             )
 
 
-def run(cloud, *outcomes, sqs=None):
-    return redrive.redrive(
-        OneAtATime(sqs or cloud.sqs), cloud.dead_letter_queue_url, cloud.queue_url, set(outcomes)
+def run(cloud, *outcomes, sqs=None, began_ms=None):
+    one = redrive.Redrive(
+        OneAtATime(sqs or cloud.sqs),
+        cloud.dead_letter_queue_url,
+        cloud.queue_url,
+        set(outcomes),
+        int(time.time() * 1000) + 1 if began_ms is None else began_ms,
     )
+    one.run()
+    return one.there, one.taken
 
 
 def bodies(queue):
@@ -92,7 +100,8 @@ def test_without_a_choice_it_only_counts(cloud):
 @pytest.mark.parametrize("call", range(1, 13))
 def test_wherever_it_is_killed_nothing_is_lost(cloud, moment, call, monkeypatch):
     """Ends with the n-th call to SQS, which has or has not come to pass: as a kill does."""
-    monkeypatch.setattr(redrive, "AT_ONCE", 1)  # one thread: which call is the n-th is certain
+    monkeypatch.setattr(redrive, "AT_ONCE", 1)
+    monkeypatch.setattr(dead_letters, "AT_ONCE", 1)  # one thread: which call is the n-th is certain
     fill(cloud, timed_out=3, too_late=1)
     sent = bodies("dead-letters")
     calls = 0
@@ -125,3 +134,109 @@ def test_after_a_kill_the_next_run_finishes_what_it_sees(cloud):
     run(cloud, "timed_out")
     assert bodies("dead-letters") == set()
     assert bodies("queue") == {"timed_out 0", "timed_out 1", "timed_out 2"}
+
+
+def worker(cloud, client, **attributes):
+    """Have each message that is sent to the queue dead-lettered again at once, as a worker does."""
+
+    def dead_letter(parsed, model, **_):
+        received = cloud.sqs.receive_message(QueueUrl=cloud.queue_url)
+        for message in received["Messages"]:
+            values = {"outcome": "not_found", "originalMessageId": message["MessageId"]}
+            cloud.sqs.send_message(
+                QueueUrl=cloud.dead_letter_queue_url,
+                MessageBody=message["Body"],
+                MessageAttributes={
+                    name: {"DataType": "String", "StringValue": value}
+                    for name, value in values.items()
+                },
+            )
+            cloud.sqs.delete_message(
+                QueueUrl=cloud.queue_url, ReceiptHandle=message["ReceiptHandle"]
+            )
+
+    client.meta.events.register("after-call.sqs.SendMessage", dead_letter)
+    return client
+
+
+def test_what_it_sent_itself_is_not_taken_again(cloud):
+    """Even where no clock tells which is which."""
+    fill(cloud, not_found=12)
+    far = int(time.time() * 1000) + 3600_000
+    there, taken = run(cloud, "not_found", sqs=worker(cloud, boto3.client("sqs")), began_ms=far)
+    assert (there, taken) == ({"not_found": 12}, {"not_found": 12})
+    assert bodies("queue") == set()
+    assert len(cloud.dead_letters() + cloud.dead_letters()) == 12  # all of them visible again
+
+
+def test_what_came_after_it_began_is_not_taken(cloud):
+    fill(cloud, timed_out=3)
+    there, taken = run(cloud, "timed_out", began_ms=int(time.time() * 1000) - 3600_000)
+    assert (there, taken) == (Counter(), Counter())
+    assert len(cloud.dead_letters()) == 3
+
+
+def test_what_keeps_coming_does_not_keep_it_running(cloud):
+    """Others dead-letter as fast as this run reads."""
+    fill(cloud, timed_out=1)
+    flooded = boto3.client("sqs")
+    began_ms = int(time.time() * 1000) - 3600_000
+    flooded.meta.events.register("before-call.sqs.ReceiveMessage", lambda **_: fill(cloud, x=1))
+    there, taken = run(cloud, "x", sqs=flooded, began_ms=began_ms)
+    assert (there, taken) == (Counter(), Counter())
+
+
+@pytest.fixture
+def command(cloud, monkeypatch, capsys):
+    """Run the command against the queues of moto; return its exit code and what it said."""
+    with bulk_door.serve() as door:
+        door.outputs["QueueUrl"] = cloud.queue_url
+        door.outputs["DeadLetterQueueUrl"] = cloud.dead_letter_queue_url
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", door.url)
+
+        def call(*arguments):
+            ended = redrive.main(["--stack", bulk_door.STACK, *arguments])
+            return ended, capsys.readouterr()
+
+        call.door = door
+        yield call
+
+
+def test_the_command_prints_what_was_there_and_what_was_taken(cloud, command):
+    fill(cloud, timed_out=1, none=1)
+    for message in sqs_backends["123456789012"][REGION].queues["dead-letters"]._messages:
+        message.sent_timestamp -= 10_000
+    ended, said = command("timed_out", "throttled")
+    rows = [line.split() for line in said.out.splitlines()[1:]]
+    assert (ended, rows) == (
+        0,
+        [["none", "1", "0"], ["throttled", "0", "0"], ["timed_out", "1", "1"]],
+    )
+
+
+def test_the_command_says_what_keeps_it_from_the_stack(cloud, command):
+    command.door.refusal = ("AccessDenied", "User: a is not authorized to perform: b")
+    ended, said = command("timed_out")
+    assert (ended, said.err.startswith("redrive: AWS answers AccessDenied")) == (2, True)
+
+
+def test_the_command_says_what_keeps_it_from_the_queue(cloud, command):
+    command.door.outputs["DeadLetterQueueUrl"] += "-gone"
+    ended, said = command("timed_out")
+    assert ended == 3
+    assert "to ReceiveMessage" in said.err
+
+
+def test_ctrl_c_says_that_it_may_be_run_again(cloud, command, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dead_letters, "receive", interrupt)
+    ended, said = command("timed_out")
+    assert (ended, "run it again" in said.err) == (130, True)
+
+
+def test_without_a_local_stack_it_says_how_to_start_one(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(stack, "LOCAL", tmp_path / "local-stack.json")
+    assert redrive.main(["--local"]) == 2
+    assert "start one with `make run`" in capsys.readouterr().err

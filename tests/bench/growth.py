@@ -12,8 +12,8 @@ from infra.local import stack
 from infra.local.bundle import ROOT_USER, Bundle
 from infra.local.provider import Provider
 from infra.local.provider_server import fault, serve
-from infra.recall.api import Sender
-from infra.recall.stack import Stack
+from infra.operate.sending import Sender
+from infra.operate.stack import Stack
 from tests.bench.loopback import API_KEY
 
 LOCAL_PYTHON = stack.ROOT / ".venv-local" / "bin" / "python"

@@ -1,8 +1,9 @@
-"""The bulk door of the HTTP API: a thousand ids a request, several requests at once."""
+"""Many ids onto the queue, by the HTTP API: a thousand a request, several requests at once."""
 
 import json
+import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -10,13 +11,13 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.exceptions import HTTPClientError
 
-from infra.recall import Ending, ExitCode
-from infra.recall.stack import AT_ONCE, Stack, explained
+from .ending import Ending, ExitCode, console
+from .stack import AT_ONCE, Stack, explained
 
 PATH = "/cancellations"
 CHUNK = 1000  # the most that the API takes
 PAUSES_S = (1, 2, 4, 8, 15, 15, 15)  # a minute in all
-LONGEST_PAUSE_S = 30  # whatever Retry-After says: the campaign does not wait
+LONGEST_PAUSE_S = 30  # whatever Retry-After says, because the campaign does not wait
 
 
 class Trouble(NamedTuple):
@@ -27,7 +28,7 @@ class Trouble(NamedTuple):
 
 
 class Sender:
-    """Puts ids on the queue; ``keep`` is called with those that it took, ``tell`` with troubles."""
+    """Puts ids on the queue; calls ``keep`` with those that it took, ``tell`` with troubles."""
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class Sender:
         tell: Callable[[str], None],
     ) -> None:
         self._stack = stack
-        self._campaign = campaign  # what each message says besides its id: recallId, sendAt
+        self._campaign = campaign  # recallId and sendAt, the same in each request
         self._keep = keep
         self._tell = tell
         self._stopped = Event()
@@ -45,13 +46,21 @@ class Sender:
     def send(self, ids: list[str]) -> None:
         """Send all; raise Ending where not all could be sent.
 
-        Then, and at Ctrl-C, requests that are under way still come to their end.
+        Requests that are under way are waited for, at Ctrl-C too; a second Ctrl-C ends them.
         """
+        sent: list[Future[None]] = []
         with ThreadPoolExecutor(AT_ONCE) as pool:
             try:
-                chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
-                for sent in [pool.submit(self._send_chunk, chunk) for chunk in chunks]:
-                    sent.result()
+                starts = range(0, len(ids), CHUNK)
+                sent += (pool.submit(self._send_chunk, ids[at : at + CHUNK]) for at in starts)
+                for each in sent:
+                    each.result()
+            except KeyboardInterrupt:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                self._stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                console.print(f"stopping, waiting for {sum(map(Future.running, sent))} requests")
+                raise
             finally:
                 self._stopped.set()
                 pool.shutdown(cancel_futures=True)
@@ -105,7 +114,7 @@ def _document(answer: AWSResponse) -> dict[str, Any]:
 def _left(ids: list[str], document: dict[str, Any]) -> dict[str, str]:
     """Return which ids the queue has not taken, with the API's reasons.
 
-    All of them where the answer does not add up: sent twice is harmless, believed wrongly is not.
+    All of them if the answer does not add up, because sending twice is harmless.
     """
     try:
         left = {str(each["messageId"]): str(each["detail"]) for each in document["rejected"]}
@@ -123,7 +132,7 @@ def _retry_after_s(answer: AWSResponse) -> float:
 
 def _advice(status: int) -> str:
     return {
-        401: ". It takes tokens (JwtIssuer), and recall only signs with AWS credentials",
+        401: ". It takes tokens (JwtIssuer), but recall can only sign with AWS credentials",
         403: ". Log in again, or get execute-api:Invoke on POST /cancellations",
         404: ". Deploy this version of the bundle first",
     }.get(status, "")

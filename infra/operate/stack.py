@@ -3,9 +3,12 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+import boto3
 import botocore.session
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
@@ -15,7 +18,7 @@ from botocore.exceptions import ConnectionError as NoConnection
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
-from infra.recall import Ending, ExitCode
+from .ending import Ending, ExitCode
 
 LOCAL = Path(__file__).parents[2] / "build" / "local-stack.json"  # and local-stack-*.json
 AT_ONCE = 8  # requests to the API, which lets a hundred through
@@ -32,25 +35,30 @@ _LOGGED_OUT = (
 
 
 class Stack:
-    """A deployed bundle. ``local``: where the local one is, as ``make run`` writes it."""
+    """A deployed bundle. ``begun_at``: when the command found it, by AWS's clock.
+
+    ``local``: where the local one is, as ``make run`` writes it.
+    """
 
     def __init__(self, name: str, local: dict[str, str] | None = None) -> None:
         self.name = name
-        self._session = botocore.session.Session()
+        core = botocore.session.Session()
         self._client_options: dict[str, Any] = {}
         if local:
-            self._session.set_credentials(local["access_key"], local["secret_key"])
-            self._session.set_config_variable("region", local["region"])
-            self._session.set_config_variable("ca_bundle", local["ca_file"])
+            core.set_credentials(local["access_key"], local["secret_key"])
+            core.set_config_variable("region", local["region"])
+            core.set_config_variable("ca_bundle", local["ca_file"])
             self._client_options["endpoint_url"] = local["endpoint"]
-        self.region = self._session.get_config_variable("region")
-        outputs = self._outputs()
+        self._session = boto3.Session(botocore_session=core)
+        self.region = self._session.region_name
+        outputs = self._describe()
         self.api_url = local["api_url"] if local else outputs["ApiUrl"]
+        self.queue_url = outputs["QueueUrl"]
         self.dead_letter_queue_url = outputs["DeadLetterQueueUrl"]
         self.log_group_name = outputs["WorkerLogGroupName"]
         self._credentials = self._session.get_credentials()
         self._http = URLLib3Session(
-            verify=self._session.get_config_variable("ca_bundle") or True,
+            verify=core.get_config_variable("ca_bundle") or True,
             proxies=get_environ_proxies(self.api_url),
             timeout=API_TIMEOUT_S,
             max_pool_connections=AT_ONCE,
@@ -59,7 +67,7 @@ class Stack:
     def client(self, service: str, tries: int = 3) -> Any:
         retries = {"mode": "standard", "total_max_attempts": tries}
         config = Config(connect_timeout=5, read_timeout=30, retries=retries)
-        return self._session.create_client(service, config=config, **self._client_options)
+        return self._session.client(service, config=config, **self._client_options)
 
     def post(self, path: str, body: dict[str, Any]) -> AWSResponse:
         """Call the API, signed; raises BotoCoreError where there is no answer."""
@@ -73,22 +81,25 @@ class Stack:
         SigV4Auth(credentials, "execute-api", self.region).add_auth(request)
         return self._http.send(request.prepare())
 
-    def _outputs(self) -> dict[str, str]:
-        cloudformation = self.client("cloudformation")
-        [described] = cloudformation.describe_stacks(StackName=self.name)["Stacks"]
+    def _describe(self) -> dict[str, str]:
+        answer = self.client("cloudformation").describe_stacks(StackName=self.name)
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        # This machine's clock may be wrong by minutes.
+        self.begun_at = parsedate_to_datetime(date) if date else datetime.now(UTC)
+        [described] = answer["Stacks"]
         return {each["OutputKey"]: each["OutputValue"] for each in described.get("Outputs", [])}
 
 
 def find(name: str | None) -> Stack:
     """Return the stack of this name, or without one the local stack; raise Ending if it is away."""
-    if name == "":  # an empty variable of the shell, which AWS takes for all stacks
-        raise Ending("--stack needs the stack's name", ExitCode.NOTHING_SENT)
+    if name is not None and not name.strip():  # AWS would take an empty variable for all stacks
+        raise Ending("--stack needs the stack's name")
     try:
         with explained(ExitCode.NOTHING_SENT):
-            return _find_local() if name is None else Stack(name)
+            return _find_local() if name is None else Stack(name.strip())
     except KeyError as missing:
         text = f"the stack has no output {missing}: is it sms-cancel, of this version?"
-        raise Ending(text, ExitCode.NOTHING_SENT) from missing
+        raise Ending(text) from missing
 
 
 def _find_local() -> Stack:
@@ -98,9 +109,7 @@ def _find_local() -> Stack:
         with suppress(OSError, ValueError, NoConnection):
             local = json.loads(file.read_text())
             return Stack(local["stack"], local)
-    raise Ending(
-        "no local stack runs: start one with `make run`, and let it run", ExitCode.NOTHING_SENT
-    )
+    raise Ending("no local stack is running: start one with `make run`, and keep it")
 
 
 @contextmanager

@@ -1,0 +1,44 @@
+"""How a command ends: an exit code, and one sentence that says what to do next."""
+
+import traceback
+from collections.abc import Callable
+from enum import IntEnum
+
+from rich.console import Console
+
+console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+
+class ExitCode(IntEnum):
+    """What a shell script can rely on."""
+
+    DONE = 0
+    NOT_ALL_CANCELLED = 1
+    NOTHING_SENT = 2  # argparse ends with it for a wrong option
+    UNFINISHED = 3
+    BUG = 70  # EX_SOFTWARE. Python's own 1 would say "some were not cancelled"
+    INTERRUPTED = 130  # what a shell reports for Ctrl-C
+
+
+class Ending(Exception):
+    """The command cannot go on; the text says why and what to do."""
+
+    def __init__(self, text: str, code: ExitCode = ExitCode.NOTHING_SENT) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def run(name: str, command: Callable[[], ExitCode]) -> ExitCode:
+    """Run a command; say how it ended, and return its exit code."""
+    try:
+        return command()
+    except Ending as ending:
+        console.print(f"{name}: {ending}")
+        return ending.code
+    except KeyboardInterrupt:
+        console.print(f"{name}: interrupted; nothing was sent")
+        return ExitCode.INTERRUPTED
+    except Exception:  # noqa: BLE001  whatever it is, it must not end with exit code 1
+        traceback.print_exc()
+        console.print(f"{name}: this is a bug of {name}. Running it again is harmless.")
+        return ExitCode.BUG

@@ -1,0 +1,77 @@
+"""Reads the worker's log and the dead-letter queue until all that was sent is decided."""
+
+import time
+from collections.abc import Iterator
+
+from . import dead_letters
+from .dead_letters import Message
+from .outcomes import Outcomes
+from .stack import Stack
+
+TRIES = 8  # of each look, half a minute or more: the connection may be away for as long
+POLL_S = 2
+OVERLAP_S = 10  # lines come late, and not in the order of their times
+QUIET_S = 20  # with nothing decided: look for late lines, and into the dead-letter queue
+LONGEST_QUIET_S = 300
+SILENCE_S = 900  # an id that is tried again has a line every two minutes: nothing more will come
+EARLIER_S = 3 * 3600  # a run of two hours ago may have cancelled some: a cancel lasts no longer
+
+
+class Follower:
+    """Reads what the stack says of one recall into its outcomes."""
+
+    def __init__(self, stack: Stack, outcomes: Outcomes) -> None:
+        self._log = stack.client("logs", TRIES).get_paginator("filter_log_events")
+        self._log_group_name = stack.log_group_name
+        self._sqs = stack.client("sqs", TRIES)
+        self._dead_letter_queue_url = stack.dead_letter_queue_url
+        self._outcomes = outcomes
+        begun_ms = dead_letters.unix_ms(stack.begun_at)
+        self._earliest_ms = self._newest_ms = begun_ms - EARLIER_S * 1000
+
+    def follow(self) -> Iterator[None]:
+        """Read until all is decided, or nothing is heard any more; yield after each look."""
+        undecided, recall_id = self._outcomes.undecided, self._outcomes.recall_id
+        heard_at = decided_at = time.monotonic()
+        quiet_s = QUIET_S
+        while undecided and time.monotonic() - heard_at < SILENCE_S:
+            before = len(undecided), self._newest_ms
+            self._read_log(f'"{recall_id}"', self._newest_ms - OVERLAP_S * 1000)
+            if undecided and time.monotonic() - decided_at > quiet_s:
+                # All but the tries that decide nothing.
+                pattern = f'{{ $.recall_id = "{recall_id}" && $.disposition != "retry" }}'
+                self._read_log(pattern, self._earliest_ms)
+                self._read_dead_letters()
+                decided_at, quiet_s = time.monotonic(), min(2 * quiet_s, LONGEST_QUIET_S)
+            if len(undecided) < before[0]:
+                decided_at, quiet_s = time.monotonic(), QUIET_S
+            if (len(undecided), self._newest_ms) != before:
+                heard_at = time.monotonic()
+            yield
+            if undecided:
+                time.sleep(POLL_S)
+
+    def _read_log(self, pattern: str, since_ms: int) -> None:
+        for page in self._log.paginate(
+            logGroupName=self._log_group_name,
+            filterPattern=pattern,
+            startTime=since_ms,
+        ):
+            for event in page["events"]:
+                self._outcomes.read_line(event["message"], event["timestamp"])
+                self._newest_ms = max(self._newest_ms, event["timestamp"])
+
+    def _read_dead_letters(self) -> None:
+        """Look at the messages until nothing is undecided, and let others see them again."""
+        met: dict[str, Message] = {}
+        try:
+            while self._outcomes.undecided:
+                received = dead_letters.receive(self._sqs, self._dead_letter_queue_url)
+                new = [each for each in received if each["MessageId"] not in met]
+                if not new:
+                    break
+                met |= {each["MessageId"]: each for each in new}
+                for message in new:
+                    self._outcomes.read_dead_letter(message)
+        finally:
+            dead_letters.show(self._sqs, self._dead_letter_queue_url, list(met.values()))

@@ -1,0 +1,97 @@
+"""A file as spreadsheets, databases and scripts write it: its text, and its rows by delimiter."""
+
+import codecs
+import csv
+import io
+import re
+from typing import NamedTuple
+
+from .ending import Ending
+
+DELIMITERS = (";", ",", "\t", "|")
+CONTROL = re.compile("[\x00-\x08\x0e-\x1f]")  # in no text; white space is not among them
+SEPARATOR_LINE = re.compile(
+    r'\s*"?sep=([;,|:^~\t])"?[;,|\t ]*(?=[\r\n]|\Z)', re.IGNORECASE
+)  # Excel
+TYPE_LINE = re.compile(r'\s*"?#TYPE [^\r\n]*')  # PowerShell's Export-Csv
+JSON = re.compile(r'\s*(\{|\[\s*["\d{\[\]])')
+
+SIGNATURES = {
+    b"PK\x03\x04": "a workbook (.xlsx, .ods) or another ZIP archive: save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "a workbook (.xls): save the sheet as CSV",
+    b"\x1f\x8b": "compressed (gzip): unpack it first",
+    b"%PDF": "a PDF: save the ids as CSV",
+}
+
+
+class Row(NamedTuple):
+    """A row that is not empty; ``cells`` have no white space around them."""
+
+    line: int
+    cells: list[str]
+
+
+def decode(data: bytes) -> str:
+    """Return the text of a file; raise Ending, which shows nothing of it, if it holds no table."""
+    for signature, kind in SIGNATURES.items():
+        if data.startswith(signature):
+            raise Ending(f"this is {kind}")
+    try:
+        text = _text(data).lstrip("\ufeff").rstrip("\x1a")  # DOS ends a text with it
+    except UnicodeDecodeError:
+        text = "\0"
+    if CONTROL.search(text):
+        raise Ending("this is not a text file: save the ids as CSV, or one per line")
+    if JSON.match(text):
+        raise Ending("this is JSON: save the ids as CSV, or one per line")
+    if text.lstrip().startswith("<"):
+        raise Ending("this is HTML or XML, whatever its name says: save the sheet as CSV")
+    return text
+
+
+def _text(data: bytes) -> str:
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return data.decode("utf-32")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    if b"\0" in data:  # UTF-16 without a mark: every other byte of digits and delimiters is zero
+        is_little = data[1::2].count(0) > data[::2].count(0)
+        return data.decode("utf-16-le" if is_little else "utf-16-be")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")  # Excel's "CSV"; ids are ASCII in any
+
+
+def split(text: str) -> list[tuple[str, str]]:
+    """Return each delimiter that the text may use, and the text without its lines for tools.
+
+    The lines stay, empty, so that rows keep their numbers.
+    """
+    text = TYPE_LINE.sub("", text, count=1) if TYPE_LINE.match(text) else text
+    if named := SEPARATOR_LINE.match(text):
+        return [(named[1], re.sub("[^\r\n]", "", named[0]) + text[named.end() :])]
+    return [(delimiter, text) for delimiter in DELIMITERS]
+
+
+def rows(text: str, delimiter: str) -> list[Row]:
+    """Return the rows that are not empty; raise Ending where quotes do not add up."""
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
+    found = []
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                found.append(Row(reader.line_num, cells))
+    except csv.Error as error:
+        raise Ending(f"line {reader.line_num}: this is not valid CSV: {error}") from error
+    return found
+
+
+def first_row(text: str, delimiter: str) -> list[str]:
+    """Return the cells of the first line that is not empty, as far as they can be told."""
+    first = next((line for line in re.split("[\r\n]", text) if line.strip()), "")
+    return next(csv.reader([first[:10_000]], delimiter=delimiter, skipinitialspace=True), [])
