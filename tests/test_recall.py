@@ -57,7 +57,7 @@ def test_all_are_sent_a_thousand_at_a_time_under_one_recall(door, recall):
     ended, said = recall("--yes")
     assert ended == 0
     assert "12,345 SMS to cancel, from ids.txt" in said
-    assert "All are accepted. To see what becomes of each, run it again with --wait." in said
+    assert "12,345 of 12,345 are accepted\nTo see what becomes of each, run it again" in said
     assert sorted(door.taken, key=int) == IDS
     assert sorted(len(each["messageIds"]) for each in door.requests) == [345] + [1000] * 12
     assert len(recall_ids(door)) == 1
@@ -271,9 +271,8 @@ def test_what_does_not_pass_ends_it_at_once_and_the_next_run_goes_on(door, recal
     door.script.extend([lambda _: [], lambda _: [], *[answer] * 50])
     ended, told = recall("--yes")
     assert (ended, said in told) == (3, True)
-    assert "All are accepted" not in told
     assert "2,000 of 12,345 are accepted" in told
-    assert "Run the same command again" in told
+    assert "Run it again" in told
     assert len(door.requests) <= 2 + sending.AT_ONCE  # those under way, and no other
     door.script.clear()
     ended, told = recall("--yes")
@@ -349,14 +348,14 @@ def test_a_bug_does_not_end_as_if_some_were_not_cancelled(recall, monkeypatch):
     assert (ended, "this is a bug of recall" in said) == (70, True)
 
 
-def test_ctrl_c_before_anything_is_sent_says_so(door, recall, monkeypatch):
+def test_ctrl_c_at_the_question_sends_nothing(door, recall, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "_confirm", interrupt)
     ended, said = recall()
     assert (ended, door.requests) == (130, [])
-    assert "interrupted; nothing was sent" in said
+    assert "recall: interrupted" in said
 
 
 @pytest.mark.parametrize("data", [b"PK\x03\x04\x1b[31m\xff", b"\x00\x1b\xff", b"300\x1b]0;x\x07"])
@@ -404,8 +403,8 @@ def test_ctrl_c_answers_at_once_and_the_same_command_goes_on(door):
     go_on.set()
     said = process.communicate(timeout=30)[1]
     assert process.returncode == 130
-    assert f"interrupted; {len(door.taken):,} of 12,345 are accepted" in said
-    assert "Run the same command again" in said
+    assert f"{len(door.taken):,} of 12,345 are accepted\nrecall: interrupted" in said
+    assert "Run it again" in said
     assert "Traceback" not in said
     assert len(door.taken) == 1000 * (1 + sending.AT_ONCE)
     door.script.clear()

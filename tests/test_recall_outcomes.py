@@ -255,7 +255,7 @@ def test_what_ends_the_wait_leaves_what_is_known(door, recall, monkeypatch):
     monkeypatch.setattr(follow.time, "sleep", lambda _: interrupt())
     door.looks.append(write(door, ("1", "cancelled", "done", 200)))
     ended, said = recall("1", "2")
-    assert (ended, "Run the same command again" in said) == (130, True)
+    assert (ended, "Run it again" in said) == (130, True)
     assert results() == {"1": ("cancelled", "200"), "2": ("undecided", "")}
 
 

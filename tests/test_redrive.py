@@ -233,7 +233,7 @@ def test_ctrl_c_says_that_it_may_be_run_again(cloud, command, monkeypatch):
 
     monkeypatch.setattr(dead_letters, "receive", interrupt)
     ended, said = command("timed_out")
-    assert (ended, "run it again" in said.err) == (130, True)
+    assert (ended, "Run it again" in said.err) == (130, True)
 
 
 def test_without_a_local_stack_it_says_how_to_start_one(monkeypatch, tmp_path, capsys):

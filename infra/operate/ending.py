@@ -28,17 +28,23 @@ class Ending(Exception):
         self.code = code
 
 
-def run(name: str, command: Callable[[], ExitCode]) -> ExitCode:
-    """Run a command; say how it ended, and return its exit code."""
+def run(name: str, again: str, command: Callable[[], ExitCode]) -> ExitCode:
+    """Run a command; say how it ended, and return its exit code.
+
+    ``again`` says what the same command does where it stopped half-way.
+    """
     try:
         return command()
     except Ending as ending:
         console.print(f"{name}: {ending}")
-        return ending.code
+        code = ending.code
     except KeyboardInterrupt:
-        console.print(f"{name}: interrupted; nothing was sent")
-        return ExitCode.INTERRUPTED
+        console.print(f"{name}: interrupted")
+        code = ExitCode.INTERRUPTED
     except Exception:  # noqa: BLE001  whatever it is, it must not end with exit code 1
         traceback.print_exc()
-        console.print(f"{name}: this is a bug of {name}. Running it again is harmless.")
-        return ExitCode.BUG
+        console.print(f"{name}: this is a bug of {name}")
+        code = ExitCode.BUG
+    if code is not ExitCode.NOTHING_SENT:
+        console.print(again)
+    return code

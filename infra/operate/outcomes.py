@@ -1,15 +1,15 @@
 """What became of the ids of a recall, and the file that says so."""
 
 import csv
-import json
 import os
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from . import dead_letters
 from .ending import Ending
+from .stack import json_object
 
 DONE = ("cancelled", "already_cancelled")
 DEAD_LETTERED = "dead_lettered"  # by SQS itself, after crashes: with no outcome
@@ -44,7 +44,7 @@ class Outcomes:
 
         What was dead-lettered is undecided again when it is tried again: somebody took it back.
         """
-        fields = _object(line)
+        fields = json_object(line)
         message_id = str(fields.get("message_id"))
         is_ours = fields.get("recall_id") == self.recall_id and message_id in self._settled
         if not is_ours or fields.get("message") != "cancel settled":
@@ -60,7 +60,7 @@ class Outcomes:
 
     def read_dead_letter(self, message: dead_letters.Message) -> None:
         """Take a message of the dead-letter queue, for an id of which no line is known."""
-        body, at_ms = _object(message["Body"]), dead_letters.sent_ms(message)
+        body, at_ms = json_object(message["Body"]), dead_letters.sent_ms(message)
         message_id = str(body.get("messageId"))
         is_ours = body.get("recallId") == self.recall_id and message_id in self.undecided
         if is_ours and at_ms >= self._begun_ms:
@@ -112,15 +112,6 @@ def check(path: Path, recall_id: str) -> None:
 
 def _taken(path: Path, why: str) -> Ending:
     return Ending(f"{path} {why}: choose another file with --results")
-
-
-def _object(text: str) -> dict[str, Any]:
-    """Read a JSON object; whatever else it is counts as an empty one."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _iso(at_ms: int) -> str:

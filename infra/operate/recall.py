@@ -19,13 +19,13 @@ from .stack import Stack, explained, find
 
 CUT_OFF = timedelta(minutes=5)  # before the send time; SMS Partner cancels nothing later
 TERMINAL = Path("/dev/tty")  # standard input may be the ids
-AGAIN = "What is accepted is being cancelled. Run the same command again: it sends all, harmlessly."
+AGAIN = "What was accepted is being cancelled. Run it again: sending all once more is harmless."
 
 
 def main(arguments: list[str] | None = None) -> ExitCode:
     """Recall a campaign; return the exit code."""
     options = _parse(arguments)
-    return run("recall", lambda: _recall(options))
+    return run("recall", AGAIN, lambda: _recall(options))
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -86,7 +86,7 @@ def _recall(options: argparse.Namespace) -> ExitCode:
     _send(stack, chosen.ids, recall_id, options.send_at)
     if options.wait:
         return _follow(stack, Outcomes(chosen.ids, recall_id, stack.begun_at), options.results)
-    console.print("All are accepted. To see what becomes of each, run it again with --wait.")
+    console.print("To see what becomes of each, run it again with --wait.")
     return ExitCode.DONE
 
 
@@ -149,42 +149,35 @@ def _confirm() -> None:
 
 def _send(stack: Stack, ids: list[str], recall_id: str, send_at: datetime | None) -> None:
     campaign = {"recallId": recall_id} | ({"sendAt": send_at.isoformat()} if send_at else {})
-    accepted = 0
-    with _bar() as bar:
-        task = bar.add_task("accepted", total=len(ids), note="")
-
-        def keep(taken: list[str]) -> None:
-            nonlocal accepted
-            accepted += len(taken)
-            bar.update(task, completed=accepted, note="")
-
-        sender = Sender(stack, campaign, keep, lambda why: bar.update(task, note=why))
-        try:
+    bar = _bar()
+    task = bar.add_task("accepted", total=len(ids), note="")
+    sender = Sender(
+        stack,
+        campaign,
+        keep=lambda taken: bar.update(task, advance=len(taken), note=""),
+        tell=lambda why: bar.update(task, note=why),
+    )
+    try:
+        with bar:
             sender.send(ids)
-        except (Ending, KeyboardInterrupt) as ending:
-            code = ending.code if isinstance(ending, Ending) else ExitCode.INTERRUPTED
-            text = f"{str(ending) or 'interrupted'}; {accepted:,} of {len(ids):,} are accepted"
-            raise Ending(f"{text}\n{AGAIN}", code) from None
+    finally:
+        console.print(f"{bar.tasks[0].completed:,} of {len(ids):,} are accepted")
 
 
 def _follow(stack: Stack, known: Outcomes, results: Path) -> ExitCode:
     total, looked = len(known.undecided), False
-    try:
-        with _bar() as bar, explained(ExitCode.UNFINISHED):
-            task = bar.add_task("decided", total=total, note="")
-            for _ in Follower(stack, known).follow():
-                looked = True
-                tried = Counter(filter(None, known.undecided.values()))
-                note = ", ".join(f"{count:,} {word}" for word, count in tried.most_common(3))
-                decided = total - len(known.undecided)
-                bar.update(task, completed=decided, note=note and f"tried again: {note}")
-    except KeyboardInterrupt:
-        raise Ending(f"interrupted\n{AGAIN}", ExitCode.INTERRUPTED) from None
-    except Ending as ending:
-        raise Ending(f"{ending}\n{AGAIN}", ending.code) from None
-    finally:
-        if looked or not results.exists():  # the first look finds again what an earlier run wrote
-            with explained(ExitCode.UNFINISHED):
+    with explained(ExitCode.UNFINISHED):
+        try:
+            with _bar() as bar:
+                task = bar.add_task("decided", total=total, note="")
+                for _ in Follower(stack, known).follow():
+                    looked = True
+                    tried = Counter(filter(None, known.undecided.values()))
+                    note = ", ".join(f"{count:,} {word}" for word, count in tried.most_common(3))
+                    decided = total - len(known.undecided)
+                    bar.update(task, completed=decided, note=note and f"tried again: {note}")
+        finally:
+            if looked or not results.exists():  # one look finds what an earlier run had found
                 known.write(results)
     return _conclude(known.counts(), results)
 
@@ -196,7 +189,7 @@ def _conclude(counts: Counter[str], results: Path) -> ExitCode:
     console.print(f"{done:,} of {counts.total():,} are cancelled. What became of each: {results}")
     if counts[UNDECIDED]:
         text = f"{counts[UNDECIDED]:,} are undecided: nothing was heard of them for a quarter hour"
-        raise Ending(f"{text}. Look at the alarms, then run it again", ExitCode.UNFINISHED)
+        raise Ending(f"{text}. Look at the alarms", ExitCode.UNFINISHED)
     if done == counts.total():
         return ExitCode.DONE
     console.print("The others are not tried again by themselves. Once their cause is gone")

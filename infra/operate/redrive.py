@@ -11,17 +11,20 @@ wherever this is killed, and at worst one is cancelled twice, which is harmless.
 import argparse
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from . import dead_letters
 from .dead_letters import AT_ONCE, Message
-from .ending import Ending, ExitCode, console, run
+from .ending import ExitCode, console, run
 from .stack import explained, find
 
+AGAIN = "Run it again: what it held is visible within ten minutes."
 LATE_AT_MOST = 5  # batches in a row with nothing older than this run: what is left keeps coming
 
 
+@dataclass
 class Redrive:
     """One run over a dead-letter queue: what was ``there``, was ``taken``, or came ``later``.
 
@@ -29,23 +32,15 @@ class Redrive:
     between both queues for ever.
     """
 
-    def __init__(
-        self,
-        sqs: Any,
-        dead_letter_queue_url: str,
-        queue_url: str,
-        outcomes: set[str],
-        began_ms: int,
-    ) -> None:
-        self._sqs = sqs
-        self._dead_letter_queue_url = dead_letter_queue_url
-        self._queue_url = queue_url
-        self._outcomes = outcomes
-        self._began_ms = began_ms
-        self._sent: set[str] = set()  # the MessageIds that SQS gave
-        self.there: Counter[str] = Counter()
-        self.taken: Counter[str] = Counter()
-        self.later = 0
+    sqs: Any
+    dead_letter_queue_url: str
+    queue_url: str
+    outcomes: set[str]
+    began_ms: int
+    there: Counter[str] = field(default_factory=Counter)
+    taken: Counter[str] = field(default_factory=Counter)
+    later: int = 0
+    _sent: set[str] = field(default_factory=set)  # the MessageIds that SQS gave
 
     def run(self) -> None:
         """Take back what is chosen; what is left is visible again at the end.
@@ -59,13 +54,13 @@ class Redrive:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             try:
                 while late < LATE_AT_MOST:
-                    received = dead_letters.receive(self._sqs, self._dead_letter_queue_url)
+                    received = dead_letters.receive(self.sqs, self.dead_letter_queue_url)
                     new = [each for each in received if each["MessageId"] not in met]
                     if not new:
                         break
                     met.update(each["MessageId"] for each in new)
                     due = [each for each in new if not self._is_later(each)]
-                    chosen = [each for each in due if _outcome(each) in self._outcomes]
+                    chosen = [each for each in due if _outcome(each) in self.outcomes]
                     left += [each for each in new if each not in chosen]
                     late = 0 if due else late + 1
                     self.later += len(new) - len(due)
@@ -76,18 +71,18 @@ class Redrive:
                 console.print(f"stopping, waiting for {AT_ONCE} messages at most")
                 raise
             finally:
-                dead_letters.show(self._sqs, self._dead_letter_queue_url, left)
+                dead_letters.show(self.sqs, self.dead_letter_queue_url, left)
 
     def _is_later(self, message: Message) -> bool:
         # SQS moves a message with its id and its time; the worker's copies name its id.
         ids = {message["MessageId"], dead_letters.attribute(message, "originalMessageId")}
-        return bool(ids & self._sent) or dead_letters.sent_ms(message) >= self._began_ms
+        return bool(ids & self._sent) or dead_letters.sent_ms(message) >= self.began_ms
 
     def _take(self, message: Message) -> None:
-        sent = self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=message["Body"])
+        sent = self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=message["Body"])
         self._sent.add(sent["MessageId"])
-        self._sqs.delete_message(
-            QueueUrl=self._dead_letter_queue_url, ReceiptHandle=message["ReceiptHandle"]
+        self.sqs.delete_message(
+            QueueUrl=self.dead_letter_queue_url, ReceiptHandle=message["ReceiptHandle"]
         )
 
 
@@ -105,7 +100,7 @@ def main(arguments: list[str] | None = None) -> ExitCode:
     place.add_argument("--stack", metavar="NAME", help="the stack that the bundle is deployed as")
     place.add_argument("--local", action="store_true", help="the stack of a running `make run`")
     options = parser.parse_args(arguments)
-    return run("redrive", lambda: _redrive(options.stack, options.outcomes))
+    return run("redrive", AGAIN, lambda: _redrive(options.stack, options.outcomes))
 
 
 def _redrive(name: str | None, outcomes: list[str]) -> ExitCode:
@@ -117,9 +112,6 @@ def _redrive(name: str | None, outcomes: list[str]) -> ExitCode:
     try:
         with explained(ExitCode.UNFINISHED):
             redrive.run()
-    except KeyboardInterrupt:
-        text = "interrupted; run it again: what it held is visible within ten minutes"
-        raise Ending(text, ExitCode.INTERRUPTED) from None
     finally:
         _print(redrive, outcomes)
     return ExitCode.DONE

@@ -1,9 +1,9 @@
 """Many ids onto the queue, by the HTTP API: a thousand a request, several requests at once."""
 
-import json
 import signal
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -12,12 +12,18 @@ from botocore.exceptions import ConnectionError as NoConnection
 from botocore.exceptions import HTTPClientError
 
 from .ending import Ending, ExitCode, console
-from .stack import AT_ONCE, Stack, explained
+from .stack import AT_ONCE, Stack, explained, json_object
 
 PATH = "/cancellations"
 CHUNK = 1000  # the most that the API takes
 PAUSES_S = (1, 2, 4, 8, 15, 15, 15)  # a minute in all
 LONGEST_PAUSE_S = 30  # whatever Retry-After says, because the campaign does not wait
+
+ADVICE = {
+    401: ". It takes tokens (JwtIssuer), but recall can only sign with AWS credentials",
+    403: ". Log in again, or get execute-api:Invoke on POST /cancellations",
+    404: ". Deploy this version of the bundle first",
+}
 
 
 class Trouble(NamedTuple):
@@ -27,21 +33,18 @@ class Trouble(NamedTuple):
     pause_s: float = 0
 
 
+@dataclass
 class Sender:
-    """Puts ids on the queue; calls ``keep`` with those that it took, ``tell`` with troubles."""
+    """Puts ids on the queue; calls ``keep`` with those that it took, ``tell`` with troubles.
 
-    def __init__(
-        self,
-        stack: Stack,
-        campaign: dict[str, str],
-        keep: Callable[[list[str]], None],
-        tell: Callable[[str], None],
-    ) -> None:
-        self._stack = stack
-        self._campaign = campaign  # recallId and sendAt, the same in each request
-        self._keep = keep
-        self._tell = tell
-        self._stopped = Event()
+    ``campaign``: recallId and sendAt, the same in each request.
+    """
+
+    stack: Stack
+    campaign: dict[str, str]
+    keep: Callable[[list[str]], None]
+    tell: Callable[[str], None]
+    _stopped: Event = field(default_factory=Event)
 
     def send(self, ids: list[str]) -> None:
         """Send all; raise Ending where not all could be sent.
@@ -83,32 +86,24 @@ class Sender:
             if pause_s is None:
                 text = f"{trouble.why.rstrip('.')}, at each of {len(PAUSES_S) + 1} tries"
                 raise Ending(text, ExitCode.UNFINISHED)
-            self._tell(trouble.why)
+            self.tell(trouble.why)
             self._stopped.wait(max(pause_s, trouble.pause_s))
 
     def _offer(self, ids: list[str]) -> tuple[list[str], Trouble]:
         """Send ids once; return those that the queue has not taken, and why."""
         try:
-            answer = self._stack.post(PATH, {"messageIds": ids, **self._campaign})
+            answer = self.stack.post(PATH, {"messageIds": ids, **self.campaign})
         except (HTTPClientError, NoConnection) as error:
             return ids, Trouble(f"no answer from the API ({type(error).__name__})")
-        status, document = answer.status_code, _document(answer)
+        status, document = answer.status_code, json_object(answer.content)
         if status == 202:
             left = _left(ids, document)
-            self._keep([each for each in ids if each not in left])
+            self.keep([each for each in ids if each not in left])
             return list(left), Trouble(next(iter(left.values()), ""))
         why = f"the API answers {status}: {document.get('detail') or document.get('message')}"
         if status == 429 or status >= 500:
             return ids, Trouble(why, _retry_after_s(answer))
-        raise Ending(f"{why}{_advice(status)}", ExitCode.UNFINISHED)
-
-
-def _document(answer: AWSResponse) -> dict[str, Any]:
-    try:
-        document = json.loads(answer.content)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
+        raise Ending(f"{why}{ADVICE.get(status, '')}", ExitCode.UNFINISHED)
 
 
 def _left(ids: list[str], document: dict[str, Any]) -> dict[str, str]:
@@ -128,11 +123,3 @@ def _left(ids: list[str], document: dict[str, Any]) -> dict[str, str]:
 def _retry_after_s(answer: AWSResponse) -> float:
     value = str(answer.headers.get("Retry-After", ""))
     return min(int(value), LONGEST_PAUSE_S) if value.isascii() and value.isdigit() else 0
-
-
-def _advice(status: int) -> str:
-    return {
-        401: ". It takes tokens (JwtIssuer), but recall can only sign with AWS credentials",
-        403: ". Log in again, or get execute-api:Invoke on POST /cancellations",
-        404: ". Deploy this version of the bundle first",
-    }.get(status, "")

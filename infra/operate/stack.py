@@ -1,6 +1,7 @@
 """Where the bundle runs, by the outputs of its stack, and the caller's way to it."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -24,13 +25,8 @@ LOCAL = Path(__file__).parents[2] / "build" / "local-stack.json"  # and local-st
 AT_ONCE = 8  # requests to the API, which lets a hundred through
 API_TIMEOUT_S = (5, 35)  # API Gateway answers within 30 s
 
-_LOGGED_OUT = (
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidClientTokenId",
-    "RequestExpired",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
+LOGGED_OUT = re.compile(
+    "ExpiredToken|InvalidClientTokenId|RequestExpired|SignatureDoesNotMatch|UnrecognizedClient"
 )
 
 
@@ -112,6 +108,15 @@ def _find_local() -> Stack:
     raise Ending("no local stack is running: start one with `make run`, and keep it")
 
 
+def json_object(text: str | bytes) -> dict[str, Any]:
+    """Read a JSON object; whatever else it is counts as an empty one."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 @contextmanager
 def explained(code: ExitCode) -> Iterator[None]:
     """Turn what AWS, its library and files raise into an Ending that says what to do."""
@@ -129,6 +134,6 @@ def _explain(error: Exception) -> str:
     if not isinstance(error, ClientError):
         return str(error)
     refusal = error.response["Error"]
-    if refusal["Code"] in _LOGGED_OUT:
+    if LOGGED_OUT.match(refusal["Code"]):
         return "the AWS credentials are wrong or have expired: log in, and run it again"
     return f"AWS answers {refusal['Code']} to {error.operation_name}: {refusal['Message']}"
