@@ -41,6 +41,9 @@ CHINESE = "messageId,\u540d\n300,\u4e00\u4e00\u4e00\n301,\u4e00\n"  # low bytes 
         b"300\n301\n300\n 301\n",
         b"messageId;name\n300;Ana;\n301;Bo;;\n",
         b"name;messageId;note\nAna;300\nBo;301\n",
+        b"name;messageId;note\nAna;300;x\nBo;301\n",
+        b"messageId;name;note\n300;Ana;x\n301\n",
+        b"messageId;name\n300;Ana\n301\n",
         b'"","messageId","name"\n"1",300,"Ana"\n"2",301,"Bo"\n',
         b",messageId\n0,300\n1,301\n",
         b"sep=;\r\nmessageId;name\r\n300;Ana\r\n301;Bo\r\n",
@@ -118,11 +121,21 @@ def refusal(data, column=None):
         # Only some of the rows are shifted.
         (b"messageId,cost\n300,1\n301,0,024\n", "line 3 has 3 cells, the first line names 2"),
         (b"sep=;\nmessageId;x\n1;300;y\n", "line 3 has 3 cells, the first line names 2"),
+        # A row that a line break without quotes has cut in two.
+        (b"name\tmessageId\ttext\tn\nAna\t300\tone\ntwo\t12\n", "line 3 may be the rest"),
+        (b"name,messageId,text,n\nAna,300,one\ntwo,12\n", "line 3 may be the rest"),
+        # A short row, with a second cell that may be an id.
+        (b"name,messageId,phone1\n300,0600000000\n", "line 2 has 2 cells, the first line names 3"),
+        # Names with a delimiter in them, without quotes, so that the lengths agree.
+        (b"messageId,Name (a, b)\n2,270,142\n", "a name in its first line is cut in two"),
+        # Row numbers in the place of the ids, by a first line that is cut or moved.
+        (b"messageId,x,y\n1,2270142,a\n2,2270143,b\n", "those of row numbers"),
+        (b"messageId,x,y\n0,2270142,a\n1,2270143,b\n", "those of row numbers"),
         # Two readings, both whole.
-        (b"messageId;x,messageId\n1;2,3\n", "two ways"),
+        (b"messageId;x,messageId\n7;8,9\n", "two ways"),
         # The sum that a report ends with.
-        (b"name;messageId\nAna;300\nTotal;1\n", "line 3 looks like a total"),
-        (b"name;messageId\nAna;300\nGrand total:;1\n", "line 3 looks like a total"),
+        (b"name;messageId\nAna;300\nTotal;9\n", "line 3 looks like a total"),
+        (b"name;messageId\nAna;300\nGrand total:;9\n", "line 3 looks like a total"),
         # The name that is asked for is an id: the first line would be lost.
         (b"300;x\n301;y\n", "several columns and no header"),
     ],

@@ -47,12 +47,19 @@ def _read(rows: list[Row], column: str | None, wanted: set[str]) -> Ids:
     rows = rows[1:] if header else rows
     if not rows:
         raise Ending("there is no id in it")
+    if any(name.count("(") != name.count(")") for name in header):
+        raise Ending("a name in its first line is cut in two: keep the column of the ids alone")
     index = _index(header, rows, column, wanted)
-    _refuse("the rows do not fit the first line", [_misfit(row, header, index) for row in rows])
+    _refuse(
+        "the rows do not fit the first line (keep the column of the ids alone)",
+        _misfits(rows, header, index),
+    )
     _refuse("not all are ids of 1 to 20 digits", [_trouble(row, index) for row in rows])
+    cells = [row.cells[index] for row in rows]
+    if len(rows[0].cells) > 1 and cells in (_numbers(0, len(cells)), _numbers(1, len(cells))):
+        raise Ending("its ids are those of row numbers: choose another column with --column")
     if header and any(_plain(cell).rstrip(" :") in TOTALS for cell in rows[-1].cells):
         raise Ending(f"line {rows[-1].line} looks like a total, not like an SMS: take it out")
-    cells = [row.cells[index] for row in rows]
     ids = list(dict.fromkeys(cells))
     return Ids(ids, len(cells) - len(ids), header[index] if header else None)
 
@@ -103,18 +110,23 @@ def _refuse(what: str, troubles: list[str]) -> None:
         raise Ending("\n  ".join([f"{what}:", *wrong[:SHOWN], *more]))
 
 
-def _misfit(row: Row, header: list[str], index: int) -> str:
-    """Say if a row may be shifted: row numbers without a name, or a comma inside a number.
+def _misfits(rows: list[Row], header: list[str], index: int) -> list[str]:
+    """Say which rows may be shifted: row numbers without a name, or a comma inside a number.
 
-    Empty cells at its end, and missing ones, are fine; but where there are more cells than names,
-    a second id may be the right one.
+    Empty cells at a row's end, and missing ones, are fine. But in a row of another length than the
+    first line's a second cell that may be an id may be the right one, and a short row may be the
+    rest of the one before, which a line break without quotes has cut.
     """
-    is_longer = header and len(row.cells) > len(header)
-    if is_longer and (
-        any(row.cells[len(header) :]) or any(_is_id(cell) for cell in row.cells[index + 1 :])
-    ):
-        return f"line {row.line} has {len(row.cells)} cells, the first line names {len(header)}"
-    return ""
+    names, previous, found = len(header), 0, []
+    for line, cells in rows if header else []:
+        length = len(cells)
+        others = [cell for at, cell in enumerate(cells) if at != index]
+        if length != names and (any(cells[names:]) or any(map(_is_id, others))):
+            found.append(f"line {line} has {length} cells, the first line names {names}")
+        elif index + 1 < previous < names and previous + length == names + 1:
+            found.append(f"line {line} may be the rest of the line before it")
+        previous = length
+    return found
 
 
 def _trouble(row: Row, index: int) -> str:
@@ -126,6 +138,10 @@ def _trouble(row: Row, index: int) -> str:
 
 def _is_id(cell: str) -> bool:
     return re.fullmatch("[0-9]{1,20}", cell) is not None
+
+
+def _numbers(first: int, count: int) -> list[str]:
+    return [str(first + number) for number in range(count)]
 
 
 def _shown(cell: str, *, quoted: bool = False) -> str:
