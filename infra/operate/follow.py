@@ -26,17 +26,18 @@ class Follower:
         self._sqs = stack.client("sqs", TRIES)
         self._dead_letter_queue_url = stack.dead_letter_queue_url
         self._outcomes = outcomes
-        begun_ms = dead_letters.unix_ms(stack.begun_at)
-        self._earliest_ms = self._newest_ms = begun_ms - EARLIER_S * 1000
+        self._newest_ms = dead_letters.unix_ms(stack.begun_at)
+        self._earliest_ms = self._newest_ms - EARLIER_S * 1000
 
     def follow(self) -> Iterator[None]:
         """Read until all is decided, or nothing is heard any more; yield after each look."""
         undecided, recall_id = self._outcomes.undecided, self._outcomes.recall_id
         heard_at = decided_at = time.monotonic()
-        quiet_s = QUIET_S
+        quiet_s, since_ms = QUIET_S, self._earliest_ms
         while undecided and time.monotonic() - heard_at < SILENCE_S:
             before = len(undecided), self._newest_ms
-            self._read_log(f'"{recall_id}"', self._newest_ms - OVERLAP_S * 1000)
+            self._read_log(f'"{recall_id}"', since_ms)
+            since_ms = self._newest_ms - OVERLAP_S * 1000
             if undecided and time.monotonic() - decided_at > quiet_s:
                 # All but the tries that decide nothing.
                 pattern = f'{{ $.recall_id = "{recall_id}" && $.disposition != "retry" }}'

@@ -24,8 +24,7 @@ AGAIN = "What was accepted is being cancelled. Run it again: sending all once mo
 
 def main(arguments: list[str] | None = None) -> ExitCode:
     """Recall a campaign; return the exit code."""
-    options = _parse(arguments)
-    return run("recall", AGAIN, lambda: _recall(options))
+    return run("recall", AGAIN, lambda: _recall(_parse(arguments)))
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
