@@ -282,8 +282,9 @@ def test_where_reading_the_log_is_denied_it_says_so(door, recall, cloud, monkeyp
     assert results() == {"1": ("undecided", "")}
 
 
-def test_a_second_run_follows_what_the_first_one_sent(door, recall):
+def test_a_second_run_follows_what_the_first_one_sent(door, recall, monkeypatch):
     """Its own messages may say the same later: the first that is done counts."""
+    monkeypatch.setattr(follow, "QUIET_S", 60)  # at its first look already
     door.looks.append(write(door, ("1", "cancelled", "done", 200), late_ms=3600_000))
     door.looks.append(write(door, ("2", "cancelled", "done", 200)))
     assert recall("1", "2")[0] == 0

@@ -51,6 +51,7 @@ def test_what_fails_again_at_once_is_taken_back_once(call, bundle, provider):
     letter = bundle.receive(bundle.outputs["DeadLetterQueueUrl"], PATIENCE_S)
     assert "originalMessageId" in letter  # the worker's own
     assert call("not_found") == (0, [["not_found", "11", "11"]])  # the next run takes them
+    assert eventually(lambda: waiting(bundle) == (11, 0))
 
 
 def test_what_can_succeed_now_is_cancelled(call, bundle, provider):
