@@ -9,7 +9,6 @@ from moto.sqs.models import sqs_backends
 
 from conftest import KEY, REGION, Context
 from infra import template
-from infra.dashboard import draw
 from infra.local.stack import ROOT
 from sms_cancel import api_key, cancellation, worker
 from sms_cancel.outcome import Outcome
@@ -282,24 +281,6 @@ def test_each_parameter_of_a_function_makes_a_new_version(function):
     ]
     assert parameters_in(configuration) == described
     assert len(described) >= 3
-
-
-def test_the_picture_is_drawn_from_the_dashboard_as_it_is():
-    """Else: make picture."""
-    text = re.search(rb"tEXtDefinition\0([0-9a-f]{64})", draw.PICTURE.read_bytes())
-    assert text[1].decode() == draw.fingerprint(draw.definition())
-
-
-@pytest.mark.parametrize(
-    "widget",
-    [each["properties"] for each in WIDGETS if each["type"] == "metric"],
-    ids=lambda widget: widget["title"],
-)
-def test_each_line_of_a_widget_has_its_samples(widget):
-    lines = draw.lines(widget)
-    hidden = [each for each in widget["metrics"] if each[-1].get("visible") is False]
-    assert len(lines) == len(widget["metrics"]) - len(hidden)
-    assert {len(each.values) for each in lines} == {180 * 60 // widget["period"]}
 
 
 def test_no_widget_covers_another():
