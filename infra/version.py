@@ -1,0 +1,73 @@
+"""Names each function's version after what it holds, in the template that ``sam build`` made.
+
+SAM makes a version whenever the hash in its logical id changes. Its own hash also counts the bucket
+that the code is uploaded to, tags and reserved concurrency, none of which a version holds: Lambda
+then publishes nothing, and the deployment fails with "A version for this Lambda function exists".
+The digest made here counts what a version holds as written in the template, and the files that were
+built. What CloudFormation alone knows, the values of parameters, is in ``VersionDescription``.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+BUILT = Path(".aws-sam", "build", "template.yaml")
+
+# Properties of AWS::Lambda::Function that belong to the function and not to its versions. A new one
+# that is missing here costs a version too many, never a failure: see ``mark``.
+_NOT_IN_A_VERSION = (
+    "Code",  # where the files are; what is in them counts by itself
+    "CodeSigningConfigArn",
+    "RecursiveLoop",
+    "ReservedConcurrentExecutions",
+    "Tags",
+)
+
+
+def mark(template: Path) -> None:
+    """Add to each function of a built template the digest of what its version holds.
+
+    SAM hashes ``AutoPublishCodeSha256`` instead of its own choice, and appends it to the function's
+    description. So a new version always differs from the last one, and Lambda publishes it.
+    """
+    marked = yaml_parse(template.read_text())
+    for name, digest in _digests(template):
+        marked["Resources"][name]["Properties"]["AutoPublishCodeSha256"] = digest
+    template.write_text(json.dumps(marked, indent=2))
+
+
+def _digests(template: Path) -> Iterator[tuple[str, str]]:
+    written = yaml_parse(template.read_text())
+    folders = {}
+    for name, resource in written["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::Function":
+            folders[name] = template.parent / resource["Properties"]["CodeUri"]
+            resource["Properties"]["CodeUri"] = "s3://bucket/key"  # SAM takes no folder
+    session = boto3.Session(region_name="us-east-1")  # SAM wants one, and uses it nowhere here
+    made = Translator({}, Parser(), boto_session=session).translate(written, {})
+    for name, folder in folders.items():
+        properties: dict[str, Any] = made["Resources"][name]["Properties"]
+        held = {key: properties[key] for key in properties.keys() - set(_NOT_IN_A_VERSION)}
+        text = json.dumps([held, _files(folder)], sort_keys=True)
+        yield name, hashlib.sha256(text.encode()).hexdigest()
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+if __name__ == "__main__":
+    logging.disable()  # SAM warns of its own feature toggles
+    mark(BUILT)
