@@ -144,6 +144,7 @@ SECRET = f"arn:aws:secretsmanager:eu-west-3:{ACCOUNT}:secret:"
 # Each parameter is changed; those that a rule wants together, together.
 PARAMETERS = [
     {"ApiKeySecretArn": SECRET + "another-1"},
+    {"ApiKeySecretArn": SECRET.replace("eu-west-3", "eu-west-1") + "ApiKeySecret-1"},  # a replica
     {"ApiKeySecretArn": SECRET + "ApiKeySecret-1"},  # the stack's own, given by hand
     {"ApiKeySecretArn": SECRET + "another-1", "ApiKeySecretKmsKeyArn": "arn:aws:kms:::key/1"},
     {"SmsPartnerUrl": "https://sms.example"},
@@ -202,7 +203,10 @@ def test_no_description_is_longer_than_lambda_takes(deployed):
         for name in ("SmsPartnerUrl", "SubnetIds", "SecurityGroupIds")
     }
     stack = Stack(
-        template, **longest, ApiKeySecretArn=SECRET + "x" * int(of_a_secret), OutcomeEvents="false"
+        template,
+        **longest,
+        ApiKeySecretArn=SECRET.replace("eu-west-3", "ap-southeast-1") + "x" * int(of_a_secret),
+        OutcomeEvents="false",
     )
     for name in FUNCTIONS:
         _, description = versioned(stack, template, name)

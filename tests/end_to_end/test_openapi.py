@@ -138,3 +138,12 @@ OTHERS = {
 @pytest.mark.parametrize(("status", "case"), OTHERS.values(), ids=OTHERS)
 def test_what_is_asked_in_another_way_is_answered_as_described(case, status, ask):
     assert ask(case).status_code == status
+
+
+def test_what_api_gateway_answers_itself_is_described_for_each_route():
+    """HTTP APIs have these answers of their own, each as {"message": …}."""
+    gateway = {"400", "403", "404", "413", "429", "500", "503"}
+    for operation in SCHEMA.get_all_operations():
+        responses = operation.ok().definition.resolved["responses"]
+        media_types = {status: each.get("content", {}) for status, each in responses.items()}
+        assert {each for each in gateway if "application/json" in media_types[each]} == gateway

@@ -6,6 +6,7 @@ with all rights: what it may do is held here to what AWS says that it needs.
 """
 
 import base64
+import functools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 from botocore.exceptions import ClientError
+from samtranslator.yaml_helper import yaml_parse
 
 from conftest import KEY
 from infra import template
@@ -198,11 +200,10 @@ NOT_NEEDED = {
 ASKED_FOR = """
 import json, sys
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER as schemas
-asked = {}
+asked = []
 for name in sys.argv[1:]:
     handlers = schemas.get_resource_schema("us-east-1", name).schema["handlers"]
-    asked[name] = [p for do in ("create", "read", "update", "delete") if do in handlers
-                   for p in handlers[do]["permissions"]]
+    asked += [(name, does, each) for does in handlers for each in handlers[does]["permissions"]]
 print(json.dumps(asked))
 """
 
@@ -213,26 +214,6 @@ def listed(value):
 
 def matches(action, known):
     return any(fnmatchcase(action.lower(), each.lower()) for each in known)
-
-
-def test_cloudformation_may_do_what_each_resource_type_asks_for(endpoint, pipeline):
-    iam = stack.client(endpoint, "iam")
-    role = pipeline["CloudFormationRoleArn"].split("/")[-1]
-    allowed = set()
-    for policy in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
-        version = iam.get_policy_version(PolicyArn=policy["PolicyArn"], VersionId="v1")
-        for statement in version["PolicyVersion"]["Document"]["Statement"]:
-            if statement["Effect"] == "Allow":
-                allowed |= set(listed(statement["Action"]))
-    # No parameter adds a resource, but for this one: SAM judges it, all others CloudFormation.
-    made = [transformed(GradualDeployment="true"), template.load(MONITORING)["Resources"]]
-    types = {each["Type"] for resources in made for each in resources.values()}
-    assert {"AWS::CodeDeploy::DeploymentGroup", "AWS::CloudWatch::Dashboard"} <= types
-    asked = subprocess.run(
-        [SAM_PYTHON, "-c", ASKED_FOR, *types], capture_output=True, text=True, check=True
-    )
-    asked_for = {(name, each) for name, them in json.loads(asked.stdout).items() for each in them}
-    assert {pair for pair in asked_for if not matches(pair[1], allowed | NOT_NEEDED)} == set()
 
 
 # Whatever a policy of the pipeline refers to, as long as it can get.
@@ -260,8 +241,13 @@ def filled_in(value):
             return LONGEST[name]
         case {"Fn::GetAtt": path}:
             return LONGEST[".".join(path)]
+        case {"Fn::Sub": [text, given]}:
+            names = LONGEST | filled_in(given)
+            return re.sub(r"\$\{(.+?)\}", lambda found: names[found[1]], text)
         case {"Fn::Sub": text}:
-            return re.sub(r"\$\{(.+?)\}", lambda found: LONGEST[found[1]], text)
+            return filled_in({"Fn::Sub": [text, {}]})
+        case {"Fn::Select": [index, {"Fn::Split": [separator, text]}]}:
+            return filled_in(text).split(separator)[index]
         case {"Fn::If": [_, chosen, _]}:
             return filled_in(chosen)
         case dict():
@@ -271,6 +257,7 @@ def filled_in(value):
     return value
 
 
+@functools.cache
 def policies():
     """Return each policy of the pipeline, by its name: managed ones, and what is in a role."""
     resources = template.load(PIPELINE)["Resources"]
@@ -278,6 +265,141 @@ def policies():
     found = {name: each["Properties"]["PolicyDocument"] for name, each in managed.items()}
     [release] = resources["DeployRole"]["Properties"]["Policies"]
     return filled_in(found | {"Release": release["PolicyDocument"]})
+
+
+# ARNs of the stack's own resources, by type: what its handlers act on.
+REGIONAL = f"{LONGEST['AWS::Region']}:{LONGEST['AWS::AccountId']}"
+FUNCTION = f"lambda:{REGIONAL}:function:{{}}-Function-1"
+LOG_GROUP = f"logs:{REGIONAL}:log-group:{{}}-LogGroup-1"
+API = f"apigateway:{LONGEST['AWS::Region']}::/apis/1"
+OWN_ARNS = {
+    "AWS::ApiGatewayV2::Api": [API, f"apigateway:{LONGEST['AWS::Region']}::/apis"],
+    "AWS::ApiGatewayV2::Authorizer": [f"{API}/authorizers"],
+    "AWS::ApiGatewayV2::Integration": [f"{API}/integrations"],
+    "AWS::ApiGatewayV2::Route": [f"{API}/routes"],
+    "AWS::ApiGatewayV2::Stage": [f"{API}/stages"],
+    "AWS::CloudFormation::Stack": [f"cloudformation:{REGIONAL}:stack/{{}}-Monitoring-1/2"],
+    "AWS::CloudWatch::Alarm": [f"cloudwatch:{REGIONAL}:alarm:{{}}-Bugs-1"],
+    "AWS::CloudWatch::Dashboard": ["cloudwatch::" + "0" * 12 + ":dashboard/Dashboard-1"],
+    "AWS::CodeDeploy::Application": [f"codedeploy:{REGIONAL}:application:{{}}-Application-1"],
+    "AWS::CodeDeploy::DeploymentGroup": [
+        f"codedeploy:{REGIONAL}:deploymentgroup:{{}}-Application-1/{{}}-Group-1",
+        f"codedeploy:{REGIONAL}:deploymentconfig:1",
+    ],
+    "AWS::IAM::ManagedPolicy": [
+        f"iam::{'0' * 12}:policy/{{}}-P-1",
+        f"iam::{'0' * 12}:role/{{}}-R-1",
+    ],
+    "AWS::IAM::Role": [f"iam::{'0' * 12}:role/{{}}-R-1"],
+    "AWS::KMS::Key": [f"kms:{REGIONAL}:key/1"],
+    "AWS::Lambda::Alias": [f"{FUNCTION}:live", FUNCTION],
+    "AWS::Lambda::EventSourceMapping": [f"lambda:{REGIONAL}:event-source-mapping:1"],
+    "AWS::Lambda::Function": [FUNCTION],
+    "AWS::Lambda::Permission": [FUNCTION],
+    "AWS::Lambda::Version": [FUNCTION, f"{FUNCTION}:1"],
+    "AWS::Logs::LogGroup": [
+        LOG_GROUP,
+        f"logs:{REGIONAL}:log-group:/aws/vendedlogs/{{}}-AccessLogs",
+    ],
+    "AWS::Logs::MetricFilter": [LOG_GROUP],
+    "AWS::SNS::Subscription": [f"sns:{REGIONAL}:{{}}-AlertTopic-1"],
+    "AWS::SNS::Topic": [f"sns:{REGIONAL}:{{}}-AlertTopic-1"],
+    "AWS::SNS::TopicPolicy": [f"sns:{REGIONAL}:{{}}-AlertTopic-1"],
+    "AWS::SQS::Queue": [f"sqs:{REGIONAL}:{{}}-Queue-1"],
+    "AWS::SQS::QueuePolicy": [f"sqs:{REGIONAL}:{{}}-Queue-1"],
+    "AWS::SecretsManager::Secret": [f"secretsmanager:{REGIONAL}:secret:ApiKeySecret-1"],
+}
+
+
+def allowed(action, arn=None):
+    """Tell whether CloudFormationRole may do this to a resource, or to any; conditions aside."""
+    documents = [policies()[name] for name in ("DoorsPolicy", "WatchingPolicy", "RolesPolicy")]
+    return any(
+        matches(action, listed(statement["Action"]))
+        and (arn is None or any(fnmatchcase(arn, each) for each in listed(statement["Resource"])))
+        for document in documents
+        for statement in document["Statement"]
+        if statement["Effect"] == "Allow"
+    )
+
+
+@functools.cache
+def asked_for():
+    """Return what each resource type of both templates asks for: type, handler, permission."""
+    # No parameter adds a resource, but for this one: SAM judges it, all others CloudFormation.
+    made = [transformed(GradualDeployment="true"), template.load(MONITORING)["Resources"]]
+    types = {each["Type"] for resources in made for each in resources.values()}
+    asked = subprocess.run(
+        [SAM_PYTHON, "-c", ASKED_FOR, *types], capture_output=True, text=True, check=True
+    )
+    return [tuple(each) for each in json.loads(asked.stdout)]
+
+
+@pytest.mark.parametrize("handler", ["create", "read", "update", "delete"])
+def test_cloudformation_may_do_what_each_resource_type_asks_for(handler):
+    asked = [(kind, each) for kind, does, each in asked_for() if does == handler]
+    assert len({kind for kind, _ in asked}) > 15
+    refused = set()
+    for kind, action in asked:
+        # What a type asks of its own service, on its own resources; the rest on any.
+        own = [
+            f"arn:{LONGEST['AWS::Partition']}:{each.replace('{}', LONGEST['StackName'])}"
+            for each in OWN_ARNS[kind]
+            if each.split(":")[0] == action.split(":")[0]
+        ]
+        if not any(allowed(action, arn) for arn in own or [None]):
+            refused.add((kind, action))
+    assert {each for each in refused if not matches(each[1], NOT_NEEDED)} == set()
+
+
+def test_the_resource_types_of_both_templates_are_all_judged():
+    kinds = {kind for kind, _, _ in asked_for()}
+    assert {"AWS::CodeDeploy::DeploymentGroup", "AWS::CloudWatch::Dashboard"} <= kinds
+    assert kinds <= OWN_ARNS.keys()
+
+
+@pytest.mark.parametrize("action", ["CancelUpdateStack", "ContinueUpdateRollback", "RollbackStack"])
+def test_cloudformation_may_roll_the_nested_stack_back(action):
+    """AWS's page of the resource asks for it, its schema does not."""
+    nested = f"arn:{LONGEST['AWS::Partition']}:cloudformation:{REGIONAL}:stack"
+    assert allowed(f"cloudformation:{action}", f"{nested}/{LONGEST['StackName']}-Monitoring-1/2")
+    assert not allowed(f"cloudformation:{action}", f"{nested}/another/2")
+
+
+def test_each_condition_compares_strings():
+    """An unquoted boolean is one of JSON, which not every reader of policies takes."""
+    whole = yaml_parse(PIPELINE.read_text()), transformed(GradualDeployment="true")
+    found = [value for document in whole for value in compared(document)]
+    assert {"true", "false", "sms-cancel"} <= {each for each in found if isinstance(each, str)}
+    assert [each for each in found if isinstance(each, bool | int)] == []
+
+
+def compared(document):
+    """Yield what conditions of policies compare with."""
+    if isinstance(document, list):
+        for each in document:
+            yield from compared(each)
+    elif isinstance(document, dict):
+        if "Effect" in document:
+            for operands in document.get("Condition", {}).values():
+                for operand in operands.values():
+                    yield from listed(operand)
+        for each in document.values():
+            yield from compared(each)
+
+
+def test_a_parameter_is_emptied_as_samconfig_says():
+    advice = re.search(
+        r"parameter_overrides = '(.+?)'", stack.ROOT.joinpath("samconfig.toml").read_text()
+    )
+    code = (
+        "import json, sys; from samcli.cli.types import CfnParameterOverridesType as T; "
+        "print(json.dumps(T().convert(sys.argv[1], None, None)))"
+    )
+    read = subprocess.run(
+        [SAM_PYTHON, "-c", code, advice[1]], capture_output=True, text=True, check=True
+    )
+    assert json.loads(read.stdout) == {"LogRetentionDays": "7", "AlarmEmail": ""}
 
 
 @pytest.mark.parametrize("name", policies())
