@@ -141,9 +141,11 @@ def test_what_is_asked_in_another_way_is_answered_as_described(case, status, ask
 
 
 def test_what_api_gateway_answers_itself_is_described_for_each_route():
-    """HTTP APIs have these answers of their own, each as {"message": …}."""
-    gateway = {"400", "403", "404", "413", "429", "500", "503"}
-    for operation in SCHEMA.get_all_operations():
-        responses = operation.ok().definition.resolved["responses"]
-        media_types = {status: each.get("content", {}) for status, each in responses.items()}
-        assert {each for each in gateway if "application/json" in media_types[each]} == gateway
+    """HTTP APIs answer with these of their own accord, each as {"message": …}."""
+    shared = SCHEMA.raw_schema["components"]["responses"]
+    for operation in (CANCEL, CANCEL_MANY):
+        responses = SCHEMA.raw_schema["paths"][operation.path][operation.method]["responses"]
+        for status in ("400", "401", "403", "404", "413", "429", "500", "503"):
+            described = responses[status]
+            described = shared.get(described.get("$ref", "").rpartition("/")[2], described)
+            assert "application/json" in described["content"], (operation.path, status)
