@@ -10,6 +10,7 @@ import re
 import time
 
 import pytest
+from samtranslator.yaml_helper import yaml_parse
 
 from infra.local import stack
 
@@ -79,6 +80,26 @@ def test_people_do_not_hear_of_a_single_failure_but_machines_do(bundle, provider
     assert bundle.delete(300)[0] == 502
     assert json.loads(bundle.receive(machine, PATIENCE_S)["body"])["outcome"] == "api_key_rejected"
     assert bundle.receive(mailbox, 2) is None
+
+
+def test_machines_tell_alerts_from_alarms_by_the_filter_in_the_outputs_description(
+    bundle, provider, cloudwatch
+):
+    template = yaml_parse(stack.ROOT.joinpath("template.yaml").read_text())
+    description = template["Outputs"]["AlertTopicArn"]["Description"]
+    [policy] = re.findall(r"filter policy (\{.+\}) on message attributes", description)
+    machine = bundle.subscribe_queue("only-alerts", FilterPolicy=policy)
+    everything = bundle.subscribe_queue("everything")
+    name = alarm(cloudwatch, "DeadLetters")["AlarmName"]
+    for state in ("OK", "ALARM"):
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="a test")
+    change = json.loads(bundle.receive(everything, PATIENCE_S)["body"])
+    assert change["AlarmName"] == name  # the topic carries the alarms too
+    provider.configure(api_key="another")
+    assert bundle.delete(300)[0] == 502
+    received = bundle.receive(machine, PATIENCE_S)
+    assert received["outcome"] == "api_key_rejected"
+    assert bundle.receive(machine, 2) is None
 
 
 def put_as_cloudwatch_does(cloudwatch, logs, group, since_ms):
