@@ -1,0 +1,248 @@
+"""``make try-account``: what only a real account can settle, tried in yours.
+
+Deploys a stack of its own, cancels through both doors, updates it, undoes an update, deletes it,
+and prints what held. It takes about a quarter of an hour and costs a few cents. The credentials
+must be an administrator's.
+
+SMSPARTNER_API_KEY=...  with a valid key, a cancel of an unknown SMS must end as not_found; without
+                        one, SMS Partner must reject the key that is made up here
+"""
+
+import argparse
+import json
+import os
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import ClientError
+
+SAM = Path(sys.executable).with_name("sam")
+FUNCTIONS = ("ApiFunction", "WorkerFunction")
+RETAINED = ("Queue", "DeadLetterQueue", "ApiKeySecret", "EncryptionKey")
+NOBODYS_SMS = "999999999999"
+PATIENCE_S = 120  # a log line takes seconds, an alarm up to two minutes
+DELETION_S = 1800  # of a stack; a VPC's network interfaces alone take up to 20 minutes
+LOCAL = os.environ.get("AWS_ENDPOINT_URL")  # the local stack, on which the tests run this
+
+
+class Trial:
+    """What held and what did not, in one stack."""
+
+    def __init__(self, name: str, parameters: list[str]) -> None:
+        self.name = name
+        self.failed: list[str] = []
+        self._parameters = parameters
+        key = os.environ.get("SMSPARTNER_API_KEY")
+        self._key = key or "made-up-by-try-account"
+        self.expected = "not_found" if key else "api_key_rejected"
+        self.cloudformation = boto3.client("cloudformation")
+        self.functions = boto3.client("lambda")
+
+    def holds(self, claim: str, seen: Any) -> None:
+        """Print whether a claim holds, and remember it if not."""
+        print(f"{'held' if seen else 'DID NOT HOLD':12}  {claim}", flush=True)
+        if not seen:
+            self.failed.append(claim)
+
+    def deploy(self, *overrides: str, prefix: str = "try-account") -> None:
+        """Deploy the built template, with parameters that stay for the next time."""
+        command = [SAM, "deploy", "--stack-name", self.name, "--resolve-s3", "--s3-prefix", prefix]
+        command += ["--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+        command += ["--no-confirm-changeset", "--no-fail-on-empty-changeset"]
+        parameters = [*self._parameters, *overrides]
+        if parameters:
+            command += ["--parameter-overrides", *parameters]
+        _run(command)
+
+    def put_key(self) -> None:
+        secret = self.output("ApiKeySecretArn")
+        boto3.client("secretsmanager").put_secret_value(SecretId=secret, SecretString=self._key)
+
+    def output(self, name: str) -> str:
+        [stack] = self.cloudformation.describe_stacks(StackName=self.name)["Stacks"]
+        values = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
+        return str(values[name])
+
+    def resource(self, logical_id: str) -> str:
+        answer = self.cloudformation.describe_stack_resource(
+            StackName=self.name, LogicalResourceId=logical_id
+        )
+        return str(answer["StackResourceDetail"]["PhysicalResourceId"])
+
+    def versions(self) -> dict[str, list[int]]:
+        """Return the published versions of each function, oldest first."""
+        found = {}
+        for name in FUNCTIONS:
+            pages = self.functions.get_paginator("list_versions_by_function").paginate(
+                FunctionName=self.resource(name)
+            )
+            each = [version["Version"] for page in pages for version in page["Versions"]]
+            found[name] = sorted(int(version) for version in each if version != "$LATEST")
+        return found
+
+    def live(self) -> dict[str, int]:
+        """Return the version that each alias points to."""
+        return {
+            name: int(
+                self.functions.get_alias(FunctionName=self.resource(name), Name="live")[
+                    "FunctionVersion"
+                ]
+            )
+            for name in FUNCTIONS
+        }
+
+    def cancel(self, *, signed: bool = True) -> tuple[int, dict[str, Any]]:
+        """Cancel an SMS that nobody sent, over HTTP."""
+        url = f"{LOCAL}/_aws/execute-api/{self.output('ApiId')}/$default" if LOCAL else None
+        request = AWSRequest("DELETE", f"{url or self.output('ApiUrl')}/messages/{NOBODYS_SMS}")
+        if signed:
+            session = boto3.Session()
+            credentials = session.get_credentials()
+            SigV4Auth(credentials, "execute-api", session.region_name).add_auth(request)
+        headers = dict(request.headers)
+        sent = urllib.request.Request(request.url, method="DELETE", headers=headers)  # noqa: S310
+        tls = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
+        try:
+            with urllib.request.urlopen(sent, timeout=35, context=tls) as answer:  # noqa: S310
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                return refusal.code, json.load(refusal)
+
+    def settled_on_the_queue(self) -> bool:
+        """Tell whether the worker has logged the expected outcome."""
+        lines = boto3.client("logs").filter_log_events(
+            logGroupName=self.output("WorkerLogGroupName"), filterPattern='"cancel settled"'
+        )["events"]
+        settled = [json.loads(line["message"]) for line in lines]
+        return self.expected in [each["outcome"] for each in settled]
+
+
+def try_doors(trial: Trial) -> None:
+    """Cancel through both doors."""
+    trial.holds("a signed cancel over HTTP ends as " + trial.expected, _outcome(trial))
+    trial.holds("one without a signature is refused", trial.cancel(signed=False)[0] == 403)
+    sqs, queue_url = boto3.client("sqs"), trial.output("QueueUrl")
+    sqs.send_message(QueueUrl=queue_url, MessageBody=json.dumps({"messageId": NOBODYS_SMS}))
+    trial.holds(
+        "a cancel on the queue ends as " + trial.expected, _eventually(trial.settled_on_the_queue)
+    )
+    try:
+        sqs.send_message(QueueUrl=queue_url, MessageBody="x" * 16_385)
+    except ClientError:
+        trial.holds("the queue refuses a message of more than 16 KiB", seen=True)
+    else:
+        trial.holds("the queue refuses a message of more than 16 KiB", seen=False)
+    if not LOCAL and trial.expected == "api_key_rejected":
+        trial.holds("the alarm of a dead key is raised", _eventually(lambda: _raised(trial)))
+
+
+def try_updates(trial: Trial) -> None:
+    """Update the stack in the ways that once failed, and undo an update by the alias."""
+    first = trial.versions()
+    trial.deploy(prefix="try-account-again")
+    trial.holds("the same code from another place makes no version", trial.versions() == first)
+    trial.deploy("LogRetentionDays=3")
+    trial.holds("a parameter of no function makes no version", trial.versions() == first)
+    trial.deploy("LogRetentionDays=3", "SmsPartnerFormat=xml")
+    second = trial.versions()
+    one_more = {name: len(numbers) + 1 for name, numbers in first.items()}
+    newest = {name: numbers[-1] for name, numbers in second.items()}
+    counts = {name: len(numbers) for name, numbers in second.items()}
+    trial.holds("a parameter of both functions makes a version of each", counts == one_more)
+    trial.holds("the aliases point to it", trial.live() == newest)
+    trial.holds("it cancels", _outcome(trial))
+    for name in FUNCTIONS:
+        trial.functions.update_alias(
+            FunctionName=trial.resource(name), Name="live", FunctionVersion=str(first[name][-1])
+        )
+    trial.holds("a release undone by the alias cancels", _outcome(trial))
+
+
+def delete(trial: Trial) -> None:
+    """Delete the stack, and what it retains."""
+    kept = {logical_id: trial.resource(logical_id) for logical_id in RETAINED}
+    secret_arn = trial.output("ApiKeySecretArn")
+    trial.cloudformation.delete_stack(StackName=trial.name)
+    gone = _eventually(lambda: not _there(trial), DELETION_S)
+    trial.holds("the stack can be deleted", gone)
+    sqs = boto3.client("sqs")
+    for name in ("Queue", "DeadLetterQueue"):
+        found = sqs.get_queue_attributes(QueueUrl=kept[name], AttributeNames=["QueueArn"])
+        trial.holds(f"{name} is retained", found)
+        sqs.delete_queue(QueueUrl=kept[name])
+    secrets, kms = boto3.client("secretsmanager"), boto3.client("kms")
+    value = secrets.get_secret_value(SecretId=secret_arn)["SecretString"]
+    trial.holds("the secret is retained, and can still be decrypted", value)
+    secrets.delete_secret(SecretId=secret_arn, ForceDeleteWithoutRecovery=True)
+    kms.schedule_key_deletion(KeyId=kept["EncryptionKey"], PendingWindowInDays=7)
+
+
+def _there(trial: Trial) -> bool:
+    try:
+        [stack] = trial.cloudformation.describe_stacks(StackName=trial.name)["Stacks"]
+    except ClientError:
+        return False
+    return bool(stack["StackStatus"] != "DELETE_COMPLETE")
+
+
+def _outcome(trial: Trial) -> bool:
+    return bool(trial.cancel()[1].get("outcome") == trial.expected)
+
+
+def _raised(trial: Trial) -> bool:
+    prefix = f"{trial.name}-Monitoring-"
+    alarms = boto3.client("cloudwatch").describe_alarms(AlarmNamePrefix=prefix, StateValue="ALARM")
+    return any("ApiKeyRejected" in each["AlarmName"] for each in alarms["MetricAlarms"])
+
+
+def _eventually(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
+    give_up_at = time.monotonic() + patience_s
+    while not (held := condition()) and time.monotonic() < give_up_at:
+        time.sleep(1 if LOCAL else 5)
+    return held
+
+
+def _run(command: list[Any]) -> None:
+    environment = os.environ | {"SAM_CLI_TELEMETRY": "0", "PYTHON": sys.executable}
+    environment.pop("SMSPARTNER_API_KEY", None)
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+
+
+def main() -> int:
+    """Try everything in one stack; return 0 if all of it held."""
+    parser = argparse.ArgumentParser(prog="make try-account", description=__doc__)
+    parser.add_argument("--stack", default="sms-cancel-try", help="the stack's name")
+    parser.add_argument("--keep", action="store_true", help="do not delete the stack at the end")
+    parser.add_argument("parameters", nargs="*", help="parameters of the stack, as NAME=VALUE")
+    given = parser.parse_args()
+    trial = Trial(given.stack, given.parameters)
+    if _there(trial):
+        parser.error(f"there is a stack {trial.name} already: give another name with --stack")
+    _run([SAM, "build"])
+    _run([sys.executable, "-m", "infra.version"])
+    trial.deploy()
+    trial.holds("the stack can be deployed", seen=True)
+    try:
+        trial.put_key()
+        try_doors(trial)
+        try_updates(trial)
+    finally:
+        if not given.keep:
+            delete(trial)
+    print(f"{len(trial.failed)} did not hold" if trial.failed else "everything held")
+    return 1 if trial.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
