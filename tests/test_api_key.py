@@ -2,6 +2,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import boto3
 import pytest
 from botocore.exceptions import EndpointConnectionError
 from hypothesis import given
@@ -55,6 +56,13 @@ def test_a_secret_of_another_form_holds_no_key(secret):
 def test_parse_gives_a_visible_key_or_none(secret):
     key = parse(secret)
     assert key is None or (key.isprintable() and key.isascii() and " " not in key and key)
+
+
+def test_a_secret_of_another_region_is_read(cloud, monkeypatch):
+    elsewhere = boto3.client("secretsmanager", region_name="eu-west-1")
+    secret = elsewhere.create_secret(Name="elsewhere", SecretString="of-another-region")
+    monkeypatch.setenv("API_KEY_SECRET_ARN", secret["ARN"])
+    assert ApiKey().current() == "of-another-region"
 
 
 @pytest.fixture

@@ -69,7 +69,8 @@ class ApiKey:
     def _fetch(self) -> None:
         secret_arn = required("API_KEY_SECRET_ARN")
         try:
-            answer = aws.client("secretsmanager").get_secret_value(SecretId=secret_arn)
+            region = secret_arn.split(":")[3]  # not necessarily the functions'
+            answer = aws.client("secretsmanager", region).get_secret_value(SecretId=secret_arn)
             secret = answer["SecretString"] if "SecretBinary" not in answer else ""
         except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
             logger.warning(

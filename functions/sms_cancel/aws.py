@@ -19,7 +19,7 @@ _CONFIG = Config(
     max_pool_connections=20,
 )
 
-_clients: dict[str, Any] = {}
+_clients: dict[tuple[str, str], Any] = {}
 # Not by boto3: what it adds, S3 transfers and resources, costs time at each start for nothing.
 _session = botocore.session.Session()
 _lock = threading.Lock()  # a session is not safe to create clients from two threads
@@ -32,11 +32,15 @@ def reason(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code") or type(error).__name__)
 
 
-def client(service: str) -> Any:
-    """Return the botocore client of one of the SERVICES, made at its first use."""
+def client(service: str, region: str | None = None) -> Any:
+    """Return the botocore client of one of the SERVICES, made at its first use.
+
+    ``region``: the one to call, by default the functions' own.
+    """
     if service not in SERVICES:
         raise ValueError(f"add {service!r} to SERVICES in {__name__}: its data does not ship")
     with _lock:
-        if service not in _clients:
-            _clients[service] = _session.create_client(service, config=_CONFIG)
-        return _clients[service]
+        key = service, region or str(_session.get_config_variable("region"))
+        if key not in _clients:
+            _clients[key] = _session.create_client(*key, config=_CONFIG)
+        return _clients[key]
