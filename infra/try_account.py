@@ -35,6 +35,10 @@ DELETION_S = 1800  # of a stack; a VPC's network interfaces alone take up to 20 
 LOCAL = os.environ.get("AWS_ENDPOINT_URL")  # the local stack, on which the tests run this
 
 
+class DeploymentError(Exception):
+    """A deployment failed; SAM has said why."""
+
+
 class Trial:
     """What held and what did not, in one stack."""
 
@@ -68,10 +72,17 @@ class Trial:
         secret = self.output("ApiKeySecretArn")
         boto3.client("secretsmanager").put_secret_value(SecretId=secret, SecretString=self._key)
 
+    def described(self) -> dict[str, Any]:
+        """Return what CloudFormation says of the stack, nothing if there is none."""
+        try:
+            [stack] = self.cloudformation.describe_stacks(StackName=self.name)["Stacks"]
+        except ClientError:
+            return {}
+        return dict(stack) if stack["StackStatus"] != "DELETE_COMPLETE" else {}
+
     def output(self, name: str) -> str:
-        [stack] = self.cloudformation.describe_stacks(StackName=self.name)["Stacks"]
-        values = {each["OutputKey"]: each["OutputValue"] for each in stack["Outputs"]}
-        return str(values[name])
+        outputs = self.described()["Outputs"]
+        return str({each["OutputKey"]: each["OutputValue"] for each in outputs}[name])
 
     def resource(self, logical_id: str) -> str:
         answer = self.cloudformation.describe_stack_resource(
@@ -171,10 +182,13 @@ def try_updates(trial: Trial) -> None:
 
 def delete(trial: Trial) -> None:
     """Delete the stack, and what it retains."""
+    if "Outputs" not in trial.described():  # it was never there: nothing is retained
+        trial.cloudformation.delete_stack(StackName=trial.name)
+        return
     kept = {logical_id: trial.resource(logical_id) for logical_id in RETAINED}
     secret_arn = trial.output("ApiKeySecretArn")
     trial.cloudformation.delete_stack(StackName=trial.name)
-    gone = _eventually(lambda: not _there(trial), DELETION_S)
+    gone = _eventually(lambda: not trial.described(), DELETION_S)
     trial.holds("the stack can be deleted", gone)
     sqs = boto3.client("sqs")
     for name in ("Queue", "DeadLetterQueue"):
@@ -186,14 +200,6 @@ def delete(trial: Trial) -> None:
     trial.holds("the secret is retained, and can still be decrypted", value)
     secrets.delete_secret(SecretId=secret_arn, ForceDeleteWithoutRecovery=True)
     kms.schedule_key_deletion(KeyId=kept["EncryptionKey"], PendingWindowInDays=7)
-
-
-def _there(trial: Trial) -> bool:
-    try:
-        [stack] = trial.cloudformation.describe_stacks(StackName=trial.name)["Stacks"]
-    except ClientError:
-        return False
-    return bool(stack["StackStatus"] != "DELETE_COMPLETE")
 
 
 def _outcome(trial: Trial) -> bool:
@@ -216,7 +222,12 @@ def _eventually(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -
 def _run(command: list[Any]) -> None:
     environment = os.environ | {"SAM_CLI_TELEMETRY": "0", "PYTHON": sys.executable}
     environment.pop("SMSPARTNER_API_KEY", None)
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    ended = subprocess.run(  # noqa: S603
+        command, env=environment, check=False, stdout=subprocess.PIPE, text=True
+    )
+    if ended.returncode:
+        print(ended.stdout)  # SAM's table of what CloudFormation could not do
+        raise DeploymentError
 
 
 def main() -> int:
@@ -227,16 +238,18 @@ def main() -> int:
     parser.add_argument("parameters", nargs="*", help="parameters of the stack, as NAME=VALUE")
     given = parser.parse_args()
     trial = Trial(given.stack, given.parameters)
-    if _there(trial):
+    if trial.described():
         parser.error(f"there is a stack {trial.name} already: give another name with --stack")
     _run([SAM, "build"])
     _run([sys.executable, "-m", "infra.version"])
-    trial.deploy()
-    trial.holds("the stack can be deployed", seen=True)
     try:
+        trial.deploy()
+        trial.holds("the stack can be deployed", seen=True)
         trial.put_key()
         try_doors(trial)
         try_updates(trial)
+    except DeploymentError:
+        trial.holds("each deployment succeeds", seen=False)
     finally:
         if not given.keep:
             delete(trial)

@@ -1,6 +1,7 @@
 """What no linter sees in template.yaml, judged on what SAM makes of it."""
 
 import json
+import re
 
 import boto3
 import pytest
@@ -21,6 +22,7 @@ def transform(text: str) -> dict:
 
 TEMPLATE = transform(ROOT.joinpath("template.yaml").read_text())
 FUNCTIONS = ("ApiFunction", "WorkerFunction")
+INFRA = ("monitoring", "openapi", "pipeline")
 MONITORING = ROOT / "infra" / "monitoring.yaml"
 KEY = {"Fn::GetAtt": ["EncryptionKey", "Arn"]}
 ROOT_USER = {"AWS": {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:root"}}
@@ -286,6 +288,39 @@ def test_the_access_log_holds_no_query_string_and_no_header():
     assert not [word for word in ("query", "header", "authorization") if word in str(line).lower()]
     assert stage["DefaultRouteSettings"]["ThrottlingRateLimit"] > 0
     assert stage["DefaultRouteSettings"]["ThrottlingBurstLimit"] > 0
+
+
+def test_the_copy_of_a_message_always_fits_into_the_dead_letter_queue():
+    """SQS counts a message's attributes: of the longest message the copy is longer."""
+    queues = resources("SQS::Queue")
+    assert queues["Queue"]["MaximumMessageSize"] == 16 * 1024
+    assert "MaximumMessageSize" not in queues["DeadLetterQueue"]  # SQS's own limit, 1 MiB
+
+
+def test_access_logs_go_where_the_accounts_policy_for_log_delivery_has_one_entry():
+    name = resources("Logs::LogGroup")["AccessLogGroup"]["LogGroupName"]["Fn::Sub"]
+    assert name.startswith("/aws/vendedlogs/${AWS::StackName}-")
+    key = resources("KMS::Key")["EncryptionKey"]["KeyPolicy"]["Statement"]
+    [logs] = [each for each in key if each["Sid"] == "Logs"]
+    groups = logs["Condition"]["ArnLike"]["kms:EncryptionContext:aws:logs:arn"]
+    prefixes = [each["Fn::Sub"].partition(":log-group:")[2].removesuffix("*") for each in groups]
+    assert prefixes == ["${AWS::StackName}-", "/aws/vendedlogs/${AWS::StackName}-"]
+
+
+FIXED = re.compile(r"arn:aws[:-]|\bamazonaws\.|\baws\.amazon\.com")
+# Service principals are called so in each partition; GitHub's issuer is nobody's at AWS.
+THE_SAME_EVERYWHERE = re.compile(
+    r"\b(apigateway|cloudformation|cloudwatch|codedeploy|lambda|sts)\.amazonaws\.com\b"
+)
+
+
+@pytest.mark.parametrize("name", ["template.yaml", *(f"infra/{each}.yaml" for each in INFRA)])
+def test_no_partition_and_no_suffix_is_fixed(name):
+    text = ROOT.joinpath(name).read_text()
+    # The consoles' hosts follow no rule: each partition has its own.
+    text = re.sub(r"^Mappings:\n  Console:.*?\n\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines = [THE_SAME_EVERYWHERE.sub("", line) for line in text.splitlines()]
+    assert [line for line in lines if FIXED.search(line)] == []
 
 
 @pytest.mark.parametrize("section", ["Parameters", "Outputs"])
