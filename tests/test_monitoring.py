@@ -182,6 +182,9 @@ def emitted(provider, cloud, monkeypatch, written):
             body = {"messageId": message_id, "sendAt": "2099-11-24T09:00:00Z"}
             worker.handler(cloud.queue_event(json.dumps(body)), Context())
             sqs_backends[ACCOUNT][REGION].queues["queue"]._messages.clear()
+    unforeseen = cloud.queue_event("{}")
+    del unforeseen["Records"][0]["body"]
+    worker.handler(unforeseen, Context())
     return [
         ("SmsCancel", name, dimensions)
         for dimensions, metrics in written.metrics()
