@@ -388,6 +388,18 @@ def compared(document):
             yield from compared(each)
 
 
+def test_the_bucket_forgets_what_was_overwritten_and_keeps_what_a_rollback_may_fetch():
+    bucket = template.load(PIPELINE)["Resources"]["ArtifactsBucket"]["Properties"]
+    rules = bucket["LifecycleConfiguration"]["Rules"]
+    assert {each["Status"] for each in rules} == {"Enabled"}
+    ends = set().union(*rules) - {"Id", "Status"}
+    assert ends == {
+        "NoncurrentVersionExpiration",
+        "ExpiredObjectDeleteMarker",
+        "AbortIncompleteMultipartUpload",
+    }
+
+
 def test_a_parameter_is_emptied_as_samconfig_says():
     advice = re.search(
         r"parameter_overrides = '(.+?)'", stack.ROOT.joinpath("samconfig.toml").read_text()
