@@ -9,7 +9,7 @@ UV := .venv-uv/bin/uv
 PYTEST := python -m pytest --numprocesses 2 --dist loadgroup
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s  %s\n", $$1, $$2}' Makefile
 
 run: .venv-local/ready ## see the bundle work on this machine, then try it by hand (ONCE=1: end after the demonstration)
 	@exec .venv-local/bin/python -m infra.local.run
@@ -25,23 +25,26 @@ code: .venv/ready
 	.venv/bin/zizmor --offline --quiet .github
 
 templates: .venv-sam/ready
-	.venv-sam/bin/cfn-lint infra/monitoring.yaml infra/pipeline.yaml && SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
+	.venv-sam/bin/cfn-lint --regions eu-west-3 us-gov-west-1 cn-north-1 eusc-de-east-1 -- template.yaml infra/[mp]*.yaml
+	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
 
-policies: .venv-checkov/ready # checkov exits with 0 also where it has judged nothing, as with monitoring.yaml alone
-	@for files in "template.yaml infra/monitoring.yaml" infra/pipeline.yaml; do \
-	    found="$$(.venv-checkov/bin/checkov --framework cloudformation --skip-download --compact --file $$files)"; \
+policies: .venv-checkov/ready # checkov exits with 0 also where it has judged nothing; it does not judge monitoring.yaml
+	@for file in template.yaml infra/pipeline.yaml; do \
+	    found="$$(.venv-checkov/bin/checkov --framework cloudformation --skip-download --compact --file $$file)"; \
 	    echo "$$found" | grep 'Passed checks: [1-9].* Failed checks: 0,' || { echo "$$found"; exit 1; }; done
 
 faults bench: export PYTHONPATH = functions:tests:.
 faults: .venv/measure .venv-local/ready ## break what can be broken; each claim with its figure (an hour, Linux)
-	@for each in wire queue_torture fuzz mutation soak; do \
-	    .venv/bin/python -m tests.faults.$$each || exit 1; done
+	@for each in wire queue_torture fuzz mutation soak; do .venv/bin/python -m tests.faults.$$each || exit 1; done
 
 bench: .venv/measure .venv-local/ready ## measure speed and cost (PART=cold: one part alone; 15 minutes, Linux, root)
 	.venv/bin/python -m tests.bench $(PART)
 
 deploy: .venv-sam/ready ## build and deploy into the AWS account of your credentials (ENVIRONMENT=production)
 	@.venv-sam/bin/python -m infra.deploy
+
+try-account: .venv-sam/ready ## try what only a real account can settle, in a stack of its own (ARGUMENTS="Name=value")
+	@.venv-sam/bin/python -m infra.try_account $(ARGUMENTS)
 
 commands: .venv-local/ready ## install recall and redrive
 	@ls .venv-local/bin/recall .venv-local/bin/redrive
@@ -50,13 +53,11 @@ lock: $(UV) ## pin what pyproject.toml asks for: uv.lock and both requirements.t
 	$(UV) lock --quiet --python "$(PYTHON)" $(if $(UPGRADE),--upgrade)
 	$(UV) export --quiet --frozen --only-group functions --no-annotate --no-header -o functions/requirements.txt
 	$(UV) export --quiet --frozen --no-emit-project --group test --group uv --no-hashes --no-annotate -o .venv-uv/pins.txt
-	@# Extras are kept: pip would look for one that is not pinned in the newest version there is.
 	$(UV) pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-annotate \
 	    --no-emit-index-url --no-header -o requirements.txt .venv-uv/pins.txt
 
 sbom: $(UV) ## list what ships, as CycloneDX, in build/sms-cancel.cdx.json
-	@mkdir -p build
-	$(UV) export --quiet --frozen --only-group functions --format cyclonedx1.5 -o build/sms-cancel.cdx.json
+	@mkdir -p build && $(UV) export -q --frozen --only-group functions --format cyclonedx1.5 -o build/sms-cancel.cdx.json
 
 clean: ## remove all that these commands made
 	rm -rf .aws-sam build .venv .venv-* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -65,8 +66,7 @@ clean: ## remove all that these commands made
 $(UV): requirements.txt # it has uv's version and hashes
 	@echo "Installing uv, then one environment after the other: seconds each" && "$(PYTHON)" -m venv --clear .venv-uv
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.txt > .venv-uv/uv.txt
-	@.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv-uv/uv.txt
-	@touch $@
+	@.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv-uv/uv.txt && touch $@
 
 .venv/measure: .venv/ready
 	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --quiet --frozen --group measure && touch $@
@@ -74,8 +74,7 @@ $(UV): requirements.txt # it has uv's version and hashes
 .venv/ready .venv-system/ready: GROUP = test
 .venv-system/ready: INTERPRETER = python3
 .venv/ready $(foreach each,system local sam checkov,.venv-$(each)/ready): uv.lock pyproject.toml $(UV)
-	@echo "Installing $(@D)"
-	@UV_PROJECT_ENVIRONMENT=$(@D) $(UV) sync --quiet --frozen --no-python-downloads \
+	@echo "Installing $(@D)" && UV_PROJECT_ENVIRONMENT=$(@D) $(UV) sync --quiet --frozen --no-python-downloads \
 	    --python "$(or $(INTERPRETER),$(PYTHON))" --group $(or $(GROUP),$(@D:.venv-%=%)) && touch $@
 
-.PHONY: help run test code templates policies faults bench deploy commands lock sbom clean
+.PHONY: help run test code templates policies faults bench deploy try-account commands lock sbom clean

@@ -9,6 +9,8 @@ from pathlib import Path
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra import version
+
 ROOT = Path(__file__).parents[1]
 SAM = str(Path(sys.executable).with_name("sam"))
 DEPLOYED = """
@@ -47,11 +49,15 @@ def main() -> None:
     environment = os.environ.get("ENVIRONMENT") or "default"
     check(environment)
     os.environ |= {"SAM_CLI_TELEMETRY": "0", "PYTHON": sys.executable}
-    options = os.environ.get("SAM_DEPLOY", "").split()
-    for command in (["build"], ["deploy", "--config-env", environment, *options]):
-        if code := subprocess.run([SAM, *command], cwd=ROOT, check=False).returncode:  # noqa: S603
-            sys.exit(code)
+    _sam("build")
+    version.mark(ROOT / version.BUILT)
+    _sam("deploy", "--config-env", environment, *os.environ.get("SAM_DEPLOY", "").split())
     print(DEPLOYED)
+
+
+def _sam(*command: str) -> None:
+    if code := subprocess.run([SAM, *command], cwd=ROOT, check=False).returncode:  # noqa: S603
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 
+from infra import version
+
 SAM = Path(sys.executable).with_name("sam")
 FUNCTIONS = ("ApiFunction", "WorkerFunction")
 RETAINED = ("Queue", "DeadLetterQueue", "ApiKeySecret", "EncryptionKey")
@@ -241,7 +243,7 @@ def main() -> int:
     if trial.described():
         parser.error(f"there is a stack {trial.name} already: give another name with --stack")
     _run([SAM, "build"])
-    _run([sys.executable, "-m", "infra.version"])
+    version.mark(version.BUILT)
     try:
         trial.deploy()
         trial.holds("the stack can be deployed", seen=True)

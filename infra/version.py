@@ -19,6 +19,8 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
+logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it warns of its own feature toggles
+
 BUILT = Path(".aws-sam", "build", "template.yaml")
 
 # Properties of AWS::Lambda::Function that belong to the function and not to its versions. A new one
@@ -66,8 +68,3 @@ def _files(folder: Path) -> dict[str, str]:
         for path in folder.rglob("*")
         if path.is_file()
     }
-
-
-if __name__ == "__main__":
-    logging.disable()  # SAM warns of its own feature toggles
-    mark(BUILT)
