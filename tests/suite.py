@@ -9,6 +9,7 @@ import pytest
 SILENCE_S = 20
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Give one process all tests of the deployed bundle, so that there is one local stack."""
     for item in items:

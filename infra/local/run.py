@@ -22,7 +22,7 @@ from infra.local.provider import Provider
 from infra.local.provider_server import serve
 
 DAY_S = 24 * 3600
-PATIENCE_S = 30
+PATIENCE_S = 120
 ANNOUNCEMENT = stack.BUILD / f"local-stack-{os.getpid()}.json"  # one for each `make run` that is up
 
 

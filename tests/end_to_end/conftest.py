@@ -12,7 +12,7 @@ from infra.local.provider import Provider
 from infra.local.provider_server import serve
 
 LOCAL_PYTHON = stack.ROOT / ".venv-local" / "bin" / "python"
-PATIENCE_S = 30
+PATIENCE_S = 120  # what a busy machine may take; a quiet one takes seconds
 
 
 @pytest.fixture(scope="session")

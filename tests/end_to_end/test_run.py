@@ -154,7 +154,7 @@ def commands(printed):
 
 def typed(command, environment, project):
     """Type a command that it has printed, elsewhere in the same project."""
-    here = environment | {"PYTHONPATH": str(project)}
+    here = environment | {"PYTHONPATH": str(project / "infra")}
     return subprocess.run(
         command, shell=True, env=here, cwd=project, capture_output=True, text=True,
         timeout=PATIENCE_S, check=False,

@@ -117,7 +117,7 @@ def concurrency(bundle):
     [name] = [
         each["FunctionName"]
         for each in functions.list_functions()["Functions"]
-        if "ApiFunction" in each["FunctionName"]
+        if each["FunctionName"].startswith("sms-cancel-ApiFunction")
     ]
     answer = functions.get_function_concurrency(FunctionName=name)
     return answer.get("ReservedConcurrentExecutions")
