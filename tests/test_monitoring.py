@@ -195,9 +195,7 @@ def emitted(provider, cloud, monkeypatch, written):
 def test_each_metric_of_ours_is_one_that_the_functions_emit(
     provider, provider_url, cloud, monkeypatch, written
 ):
-    filters = resources(MAIN, "AWS::Logs::MetricFilter").values()
-    filtered = {each["MetricTransformations"][0]["MetricName"] for each in filters}
-    ours = [each for each in watched() if each[0] == "SmsCancel" and each[1] not in filtered]
+    ours = [each for each in watched() if each[0] == "SmsCancel"]
     assert len(ours) > 20
     metrics = emitted(provider, cloud, monkeypatch, written)
     assert [each for each in ours if each not in metrics] == []
@@ -216,26 +214,12 @@ def test_the_query_for_cancels_that_failed_reads_fields_that_the_functions_write
     assert set(fields.split(", ")) <= set(line)
 
 
-@pytest.mark.parametrize("name", resources(MAIN, "AWS::Logs::MetricFilter"))
-def test_a_bug_is_logged_as_the_metric_filter_reads_it(name, cloud, monkeypatch, written):
-    metric_filter = resources(MAIN, "AWS::Logs::MetricFilter")[name]
-    [transformation] = metric_filter["MetricTransformations"]
-    monkeypatch.setattr(worker, "_cancel", None)  # a bug: it is called
+def test_a_bug_is_logged_with_its_metric(cloud, monkeypatch, written):
+    monkeypatch.setattr(worker.cancellation, "cancel", None)  # a bug: it is called
     worker.handler(cloud.queue_event("{}"), Context())
-    line = written.logged("bug")[0]
-    assert metric_filter["FilterPattern"] == '{ $.message = "bug" }'
-    assert transformation["Dimensions"] == [{"Key": "service", "Value": "$.service"}]
-    assert "service" in line
+    assert written.logged("bug")
+    assert written.metrics() == [({"service": SERVICE}, {"Bugs": [1]})]
     assert ("SmsCancel", "Bugs", {"service": SERVICE}) in watched()
-    assert (transformation["MetricNamespace"], transformation["MetricName"]) == (
-        "SmsCancel",
-        "Bugs",
-    )
-
-
-def test_both_functions_logs_are_searched_for_bugs():
-    groups = [each["LogGroupName"] for each in resources(MAIN, "AWS::Logs::MetricFilter").values()]
-    assert sorted(each["Ref"] for each in groups) == ["ApiLogGroup", "WorkerLogGroup"]
 
 
 def test_people_get_alarms_and_nothing_else():
