@@ -6,7 +6,11 @@ import shutil
 import sys
 from pathlib import Path
 
-UNUSED = ("*.dist-info", "bin", "certifi/tests")  # nothing reads the libraries' metadata
+UNUSED = ("*.dist-info", "bin", "certifi/tests", "boto3/data/*")  # metadata, and boto3's resources
+
+# boto3 imports this module for a base class of its settings for S3. Its package brings along
+# multiprocessing, takes longer to load than boto3 itself, and is used by transfers of files only.
+S3TRANSFER = "class TransferConfig: ...\n\n\nclass TransferManager: ...\n"
 
 
 def services() -> tuple[str, ...]:
@@ -37,6 +41,10 @@ def prune(folder: Path) -> None:
     for pattern in UNUSED:
         for unused in folder.glob(pattern):
             shutil.rmtree(unused)
+    shutil.rmtree(folder / "s3transfer")
+    (folder / "s3transfer").mkdir()
+    (folder / "s3transfer" / "__init__.py").write_text("")
+    (folder / "s3transfer" / "manager.py").write_text(S3TRANSFER)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,9 @@ def _fresh_execution_environment(monkeypatch):
     monkeypatch.setattr(aws, "_clients", {})
     monkeypatch.setattr(cancellation, "_api_key", api_key.ApiKey())
     monkeypatch.setattr(cancellation, "PAUSE_S", 0.001)
+    service = ENVIRONMENT["POWERTOOLS_SERVICE_NAME"]  # which the logger read when it was imported
+    monkeypatch.setitem(telemetry.logger._default_log_keys, "service", service)
+    telemetry.logger.append_keys(service=service)
     smspartner._adapter.close()
 
 
@@ -92,17 +95,20 @@ class Written:
         return [each for each in self._documents() if each.get("message") == message]
 
     def metrics(self) -> list[tuple[dict, dict]]:
-        """Return (dimensions, metrics) of each blob of CloudWatch's embedded metric format."""
-        blobs = []
-        for blob in self._documents():
-            if "_aws" not in blob:
-                continue
-            [directive] = blob["_aws"]["CloudWatchMetrics"]
-            assert directive["Namespace"] == "SmsCancel"
-            [names] = directive["Dimensions"]
-            dimensions = {name: blob[name] for name in names}
-            blobs.append((dimensions, {m["Name"]: blob[m["Name"]] for m in directive["Metrics"]}))
-        return blobs
+        """Return (dimensions, values by metric) as CloudWatch reads them from each line (EMF)."""
+        found = []
+        for line in self._documents():
+            for directive in line.get("_aws", {}).get("CloudWatchMetrics", []):
+                assert directive["Namespace"] == "SmsCancel"
+                [names] = directive["Dimensions"]
+                dimensions = {name: line[name] for name in names}
+                values = {m["Name"]: line[m["Name"]] for m in directive["Metrics"]}
+                lists = {k: v if isinstance(v, list) else [v] for k, v in values.items()}
+                found.append((dimensions, lists))
+        return found
+
+    def values(self, metric: str) -> list[float]:
+        return [v for _, metrics in self.metrics() for v in metrics.get(metric, [])]
 
 
 class CurrentStdout:
@@ -230,6 +236,11 @@ class Cloud:
         queue = sqs_backends["123456789012"][REGION].queues["queue"]
         return [json.loads(message.body) for message in queue._messages]
 
+    def groups(self) -> set[str]:
+        """Return the message groups of what is on the queue."""
+        queue = sqs_backends["123456789012"][REGION].queues["queue"]
+        return {message.group_id for message in queue._messages}
+
     def visible_in_s(self) -> dict[str, float]:
         """Return for each message of the queue, by its body, when SQS shows it again."""
         queue = sqs_backends["123456789012"][REGION].queues["queue"]
@@ -260,3 +271,13 @@ class Context:
 
     def get_remaining_time_in_millis(self) -> int:
         return int((self._ends_at - time.monotonic()) * 1000)
+
+
+class LongContext(Context):
+    """One with names as long as CloudFormation makes them."""
+
+    function_name = "sms-cancel-production-WorkerFunction-1A2B3C4D5E6F"
+    invoked_function_arn = (
+        "arn:aws:lambda:ap-southeast-2:123456789012:function:"
+        "sms-cancel-production-WorkerFunction-1A2B3C4D5E6F:live"
+    )

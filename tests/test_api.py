@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from conftest import KEY, Context
+from conftest import KEY, Context, LongContext
 from infra.local.provider_server import fault
 from sms_cancel import api, cancellation, smspartner
 
@@ -70,28 +70,56 @@ def test_the_second_cancel_finds_it_done(call, cloud, provider, provider_url):
     assert call()[1] == {"messageId": "300", "outcome": "already_cancelled", "code": 5}
 
 
-@pytest.mark.parametrize(
-    ("route", "path", "status", "allow"),
-    [
-        ("$default", "/", 404, None),
-        ("$default", "/messages", 404, None),
-        ("$default", "/messages/", 404, None),
-        ("$default", "/messages/1/2", 404, None),
-        ("GET /messages/{messageId}", "/messages/300", 405, "DELETE"),
-        ("$default", "/prod/messages/300", 405, "DELETE"),
-        ("GET /cancellations", "/cancellations", 405, "POST"),
-        ("$default", "/prod/cancellations", 405, "POST"),
-        ("$default", "/cancellations/300", 404, None),
-    ],
-)
-def test_an_unknown_route_or_method_is_a_problem_too(call, cloud, route, path, status, allow):
-    answer, body = call(route=route, path=path)
-    assert answer["statusCode"] == body["status"] == status
+NOT_OURS = {
+    "function URL": {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": "/messages/300",
+        "requestContext": {"http": {"method": "DELETE", "path": "/messages/300"}},
+    },
+    "another route": {"version": "2.0", "routeKey": "GET /", "rawPath": "/"},
+    "REST API": {
+        "resource": "/messages/{messageId}",
+        "path": "/messages/300",
+        "httpMethod": "DELETE",
+        "pathParameters": {"messageId": "300"},
+    },
+    "HTTP API, payload 1.0": {
+        "version": "1.0",
+        "resource": "/messages/{messageId}",
+        "path": "/messages/300",
+        "httpMethod": "DELETE",
+        "pathParameters": {"messageId": "300"},
+    },
+    "load balancer": {
+        "requestContext": {"elb": {"targetGroupArn": "arn"}},
+        "httpMethod": "DELETE",
+        "path": "/messages/300",
+    },
+    "warmer": {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}},
+    "ping": {"ping": True},
+    "empty": {},
+    "nothing": None,
+    "list": [],
+    "text": "DELETE",
+    "no route": {"routeKey": None},
+}
+
+
+@pytest.mark.parametrize("name", NOT_OURS)
+def test_what_is_no_event_of_the_http_api_gets_an_answer_that_says_so(
+    name, cloud, written, provider, provider_url
+):
+    answer = written.keep(api.handler(NOT_OURS[name], Context()))
+    body = json.loads(answer["body"])
+    assert (answer["statusCode"], body["status"], body["type"]) == (404, 404, "about:blank")
     assert answer["headers"]["Content-Type"] == "application/problem+json"
-    assert answer["headers"].get("Allow") == allow
-    assert body["type"] == "about:blank"
-    assert body["instance"] == Context.aws_request_id
-    assert body["detail"].endswith(".")
+    assert "API Gateway HTTP API (payload 2.0)" in body["detail"]
+    [line] = written.logged("not an event of the HTTP API")
+    assert line["level"] == "WARNING"
+    assert written.logged("bug") == []
+    assert written.values("Bugs") == []
+    assert provider.calls.total() == 0
 
 
 @pytest.mark.parametrize(
@@ -130,14 +158,8 @@ def test_a_bug_is_a_problem_without_its_text_and_a_log_line_with_its_place(
     assert "Traceback" not in answer["body"]
     [line] = written.logged("bug")
     assert line["error"] == "RuntimeError"
+    assert written.metrics() == [({"service": "sms-cancel"}, {"Bugs": [1]})]
     assert line["frames"][-1].endswith(" fail")
-
-
-@pytest.mark.parametrize("no_event", [{}, None, [], "DELETE", {"routeKey": None}])
-def test_what_is_no_http_event_is_a_problem_too(no_event, cloud, written):
-    answer = written.keep(api.handler(no_event, Context()))
-    assert answer["statusCode"] in (404, 500)
-    assert answer["headers"]["Content-Type"] == "application/problem+json"
 
 
 def test_the_answer_comes_before_the_function_times_out(
@@ -166,6 +188,27 @@ def test_an_alert_that_cannot_be_published_changes_nothing(
     assert (answer["statusCode"], body["outcome"]) == (502, "api_key_rejected")
     [line] = written.logged("alert not published")
     assert line["level"] == "ERROR"
-    failed = [metrics["AlertPublishFailed"] for _, metrics in written.metrics()
-              if "AlertPublishFailed" in metrics]  # fmt: skip
-    assert failed == [[1.0]]
+    assert written.values("AlertPublishFailed") == [1]
+
+
+def test_a_cancel_is_one_line_that_carries_its_metrics(
+    call, cloud, provider, provider_url, written
+):
+    call()
+    [(by_outcome, count), (by_service, rest)] = written.metrics()
+    assert by_outcome == {"service": "sms-cancel", "outcome": "cancelled"}
+    assert by_service == {"service": "sms-cancel"}
+    assert count == {"Cancellations": [1]}
+    assert set(rest) == {"Attempts", "ProviderLatency"}
+    assert rest["Attempts"] == [1]
+
+
+def test_what_is_written_for_a_cancel_is_short(
+    call, cloud, provider, provider_url, written, monkeypatch
+):
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1")
+    provider.plan(fault("status", status=503, times=3, message_id=int("9" * 20)))
+    api.handler(event("9" * 20), LongContext())
+    assert written.logged("cancel settled")[0]["attempts"] == 3
+    lines = [each for each in written.text.splitlines() if each.startswith("{")]
+    assert sum(len(each.encode()) for each in lines) < 1500

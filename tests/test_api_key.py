@@ -1,6 +1,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import boto3
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from conftest import KEY
 from sms_cancel import aws
-from sms_cancel.api_key import ApiKey, parse
+from sms_cancel.api_key import ApiKey, Unusable, parse
 
 
 @pytest.mark.parametrize(
@@ -20,42 +21,66 @@ from sms_cancel.api_key import ApiKey, parse
         "  abc123\n",
         '{"apiKey": "abc123"}',
         '\n{"apiKey": " abc123 ", "note": "spare"}\n',
+        "\ufeffabc123",
+        " \ufeff abc123\ufeff\n",
+        '\ufeff{"apiKey": "\ufeffabc123"}',
+        '"abc123"',
+        ' "abc123 "\n',
     ],
 )
 def test_a_secret_is_the_plain_key_or_json(secret):
     assert parse(secret) == "abc123"
 
 
+EMPTY = "empty"
+BINARY = "binary: store the key as text"
+NO_TEXT = 'JSON without a text "apiKey"'
+INSIDE = "white space or other characters inside the key"
+
+
 @pytest.mark.parametrize(
-    "secret",
+    ("secret", "cause"),
     [
-        "",
-        "  \n",
-        "abc 123",
-        "abc\t123",
-        "abc\u200b123",
-        "abc\x00",
-        "{",
-        "[]",
-        '["abc123"]',
-        '{"apikey": "abc123"}',
-        '{"apiKey": ""}',
-        '{"apiKey": null}',
-        '{"apiKey": 123}',
-        '{"apiKey": "abc 123"}',
-        '{"apiKey": {"apiKey": "abc"}}',
-        "{" * 100_000,
-        "[" * 100_000,
+        (None, BINARY),
+        ("", EMPTY),
+        ("  \n", EMPTY),
+        ("\ufeff", EMPTY),
+        ('{"apiKey": ""}', EMPTY),
+        ('""', EMPTY),
+        ("abc 123", INSIDE),
+        ("abc\t123", INSIDE),
+        ("abc\u200b123", INSIDE),
+        ("abc\ufeff123", INSIDE),
+        ("abc\x00", INSIDE),
+        ('{"apiKey": "abc 123"}', INSIDE),
+        ('"abc 123"', INSIDE),
+        ("{", NO_TEXT),
+        ('"abc', NO_TEXT),
+        ("[]", NO_TEXT),
+        ('["abc123"]', NO_TEXT),
+        ('{"apikey": "abc123"}', NO_TEXT),
+        ('{"abc123": ""}', NO_TEXT),
+        ('{"apiKey": null}', NO_TEXT),
+        ('{"apiKey": 123}', NO_TEXT),
+        ('{"apiKey": {"apiKey": "abc"}}', NO_TEXT),
+        ('{"apiKey": "abc", "apiKey": "def"}', NO_TEXT),
+        ("{" * 100_000, NO_TEXT),
+        ("[" * 100_000, NO_TEXT),
     ],
 )
-def test_a_secret_of_another_form_holds_no_key(secret):
-    assert parse(secret) is None
+def test_a_secret_of_another_form_holds_no_key_and_says_why(secret, cause):
+    with pytest.raises(Unusable) as caught:
+        parse(secret)
+    assert str(caught.value) == cause
 
 
 @given(st.text())
-def test_parse_gives_a_visible_key_or_none(secret):
-    key = parse(secret)
-    assert key is None or (key.isprintable() and key.isascii() and " " not in key and key)
+def test_parse_gives_a_visible_key_or_a_cause(secret):
+    with suppress(Unusable):
+        key = parse(secret)
+        assert key.isprintable()
+        assert key.isascii()
+        assert " " not in key
 
 
 def test_a_secret_of_another_region_is_read(cloud, monkeypatch):
@@ -89,10 +114,15 @@ def fetches(cloud, monkeypatch):
 @pytest.fixture
 def clock(monkeypatch):
     class Clock:
-        now = 1000.0
+        """Lambda freezes the process between two calls: only the wall clock goes on."""
+
+        now = 1_800_000_000.0
+
+        def time(self):
+            return self.now
 
         def monotonic(self):
-            return self.now
+            return 1000.0
 
     clock = Clock()
     monkeypatch.setattr("sms_cancel.api_key.time", clock)
@@ -151,7 +181,8 @@ def test_an_unusable_secret_is_no_key_and_is_looked_at_again_soon(cloud, fetches
     key = ApiKey()
     cloud.put_key("two words")
     assert key.current() is None
-    assert written.logged('secret not usable: it must be the plain key, or {"apiKey": "KEY"}')
+    [line] = written.logged("secret not usable")
+    assert (line["level"], line["cause"]) == ("ERROR", INSIDE)
     cloud.put_key("mended")
     clock.now += 10
     assert key.current() == "mended"
@@ -230,16 +261,59 @@ def test_a_key_that_is_replaced_already_is_not_fetched_again(rotated, cloud, fet
     assert fetches.count == 2
 
 
-def test_events_are_counted_once(cloud, fetches, clock):
+def test_a_refetch_and_each_failed_read_that_leaves_a_stale_key_are_counted(
+    cloud, fetches, clock, written
+):
     key = ApiKey()
     key.current()
     key.replacement(KEY)
-    assert key.take_events() == {"KeyRefetched": 1, "StaleKeyUsed": 0}
+    assert (written.values("KeyRefetched"), written.values("StaleKeyUsed")) == ([1], [])
     fetches.failing = True
     clock.now += 300
-    key.current()
-    assert key.take_events() == {"KeyRefetched": 0, "StaleKeyUsed": 1}
+    assert [key.current() for _ in range(10)] == [KEY] * 10
+    assert written.values("StaleKeyUsed") == [1]
     fetches.failing = False
     clock.now += 10
+    assert key.current() == KEY
+    assert (written.values("KeyRefetched"), written.values("StaleKeyUsed")) == ([1], [1])
+
+
+def test_without_any_key_no_stale_one_is_used(fetches, written):
+    fetches.failing = True
+    assert ApiKey().current() is None
+    [line] = written.logged("secret not read")
+    assert "_aws" not in line
+
+
+def test_a_secret_repaired_while_lambda_freezes_the_process_is_seen_at_once(cloud, fetches, clock):
+    key = ApiKey()
+    cloud.put_key(" ")
+    assert key.current() is None
+    cloud.put_key("mended")
+    clock.now += 120
+    assert key.current() == "mended"
+
+
+def test_a_rotation_while_lambda_freezes_the_process_is_seen_by_the_refetch(cloud, fetches, clock):
+    key = ApiKey()
     key.current()
-    assert key.take_events() == {"KeyRefetched": 0, "StaleKeyUsed": 0}
+    assert key.replacement(KEY) is None
+    cloud.put_key("rotated")
+    clock.now += 120
+    assert key.replacement(KEY) == "rotated"
+
+
+def test_a_clock_that_is_set_back_prolongs_no_cache(cloud, fetches, clock):
+    key = ApiKey()
+    key.current()
+    cloud.put_key("rotated")
+    clock.now -= 3600
+    assert key.current() == "rotated"
+
+
+@pytest.mark.parametrize("secret", ["a secret of words", '{"Zq7Lk9Wd": "word"}', "word\u200bword"])
+def test_nothing_of_an_unusable_secret_is_written_down(secret, cloud, written):
+    cloud.put_key(secret)
+    assert ApiKey().current() is None
+    assert written.logged("secret not usable")
+    assert not [each for each in ("Zq7", "word") if each in written.text]

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,11 @@ import pytest
 
 import sms_cancel
 from infra.local.provider_server import fault
-from sms_cancel import api, aws, cancellation, smspartner, worker
-from sms_cancel.environment import ConfigurationError
-from sms_cancel.outcome import Outcome
+from sms_cancel import api, aws, cancellation, report, smspartner, worker
+from sms_cancel.outcome import Kind, Outcome
+from sms_cancel.request import Request, read_message_id, read_recall_id, read_send_at
 from sms_cancel.smspartner import Answer
+from sms_cancel.telemetry import ConfigurationError
 
 PAUSE_S = cancellation.PAUSE_S  # before it is made short for the tests
 
@@ -25,7 +27,11 @@ def _in_place(cloud, provider, provider_url):
 
 
 def cancel(message_id="300", seconds=20.0):
-    return cancellation.cancel(message_id, time.monotonic() + seconds)
+    return cancellation.cancel(Request(message_id), time.monotonic() + seconds)
+
+
+def tell(*tried):
+    report.tell(tried, [], door="http", request_id="1")
 
 
 def status(code, body="", **more):
@@ -146,12 +152,12 @@ def test_what_fails_at_the_start_is_left_to_the_first_cancel(variable, value, mo
     assert cancel().outcome == "cancelled"
 
 
-def test_a_provider_that_hangs_at_the_start_delays_it_for_three_seconds_at_most(monkeypatch):
+def test_a_provider_that_hangs_at_the_start_delays_it_for_four_seconds_at_most(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("SMSPARTNER_URL", f"https://127.0.0.1:{silent.getsockname()[1]}/v1")
         begun_at = time.monotonic()
         cancellation.prepare()
-        assert time.monotonic() - begun_at < cancellation.CONNECT_S + 1
+        assert time.monotonic() - begun_at < cancellation.PREPARE_S + 1
 
 
 def test_a_rotated_key_is_fetched_and_raises_no_alarm(provider, cloud):
@@ -161,7 +167,7 @@ def test_a_rotated_key_is_fetched_and_raises_no_alarm(provider, cloud):
     settled = cancel()
     assert settled.outcome == "cancelled"
     assert len(settled.latencies_ms) == 2
-    cancellation.report([settled], door="http", request_id="1")
+    tell(settled)
     assert cloud.alerts() == []
 
 
@@ -207,7 +213,7 @@ def test_after_a_connection_that_failed_not_found_is_believed(provider, provider
     assert cancel().outcome == "not_found"
 
 
-def test_a_key_is_not_looked_for_when_time_is_over(provider, cloud, monkeypatch):
+def test_a_key_is_not_looked_for_when_time_is_over(provider, cloud, monkeypatch, written):
     cancellation._api_key.current()
     cloud.put_key("rotated")
 
@@ -217,7 +223,7 @@ def test_a_key_is_not_looked_for_when_time_is_over(provider, cloud, monkeypatch)
 
     monkeypatch.setattr(smspartner, "cancel", reject)
     assert cancel(seconds=0.1).outcome == "api_key_rejected"
-    assert cancellation._api_key.take_events()["KeyRefetched"] == 0
+    assert written.values("KeyRefetched") == []
 
 
 def test_with_the_new_key_a_lost_answer_is_not_asked_for_again(provider, cloud):
@@ -244,7 +250,7 @@ def test_alerts_are_one_for_each_outcome_of_an_invocation(provider, cloud):
     provider.plan(status(200, '{"success": false, "code": 10}', message_id=301))
     provider.plan(status(200, '{"success": false, "code": 11}', message_id=302))
     settled = [cancel(each) for each in ("300", "301", "302")] + [cancel("999")]
-    cancellation.report(settled, door="queue", request_id="1")
+    tell(*settled)
     alerts = {each["message"]["outcome"]: each["message"] for each in cloud.alerts()}
     assert set(alerts) == {"api_key_rejected", "credits_exhausted"}
     rejected = alerts["api_key_rejected"]
@@ -259,37 +265,79 @@ def test_only_the_alert_of_a_refused_address_tells_how_to_have_a_fixed_one(
     status, code, told, provider, cloud
 ):
     provider.configure(status=status)
-    cancellation.report([cancel()], door="http", request_id="1")
+    tell(cancel())
     [alert] = cloud.alerts()
     assert (alert["message"]["outcome"], alert["message"]["code"]) == ("account_blocked", code)
     for needed in ("SubnetIds", "SecurityGroupIds", "NAT gateway", "authorise"):
         assert (needed in alert["message"]["action"]) == told
 
 
-def test_the_metrics_are_a_blob_for_each_outcome_and_one_for_the_rest(provider, written):
+def test_the_alert_of_a_firewall_names_it_and_not_the_key(provider, cloud):
+    provider.plan(status(403, "<html>Access denied</html>"))
+    tell(cancel())
+    [alert] = cloud.alerts()
+    assert (alert["message"]["outcome"], alert["message"]["code"]) == ("account_blocked", None)
+    assert "firewall" in alert["message"]["action"]
+    assert "secret" not in alert["message"]["action"]
+    assert set(alert["attributes"]) == {"outcome"}
+
+
+@pytest.mark.parametrize("outcome", [each for each in Outcome if each.kind is Kind.BLOCKED])
+def test_a_blocked_cancel_after_a_lost_answer_is_not_said_to_have_done_nothing(
+    outcome, provider, cloud
+):
+    assert not re.search(r"nothing|not cancelled|no SMS", outcome.detail)
+
+
+def test_the_alerts_of_an_invocation_are_published_in_one_call(provider, cloud):
+    calls = []
+    events = aws.client("sns").meta.events
+    events.register("before-call.sns.PublishBatch", lambda **_: calls.append(1))
+    answers = [(Outcome.API_KEY_REJECTED, 10), (Outcome.ACCOUNT_BLOCKED, 96)]
+    tell(*(cancellation.Cancellation(Request("300"), *each) for each in answers))
+    assert (len(calls), len(cloud.alerts())) == (1, 2)
+
+
+def test_each_alert_that_sns_does_not_take_is_counted(cloud, written):
+    def refuse_one(parsed, **_):
+        refused = parsed["Successful"].pop()
+        parsed["Failed"] = [{"Id": refused["Id"], "Code": "Throttled", "SenderFault": False}]
+
+    aws.client("sns").meta.events.register("after-call.sns.PublishBatch", refuse_one)
+    answers = [(Outcome.API_KEY_REJECTED, 10), (Outcome.ACCOUNT_BLOCKED, 96)]
+    tell(*(cancellation.Cancellation(Request("300"), *each) for each in answers))
+    [line] = written.logged("alert not published")
+    assert (line["level"], line["reason"]) == ("ERROR", "Throttled")
+    assert written.values("AlertPublishFailed") == [1]
+
+
+def test_the_metrics_of_each_cancel_are_in_its_own_line(provider, written):
     provider.schedule(301, 3600)
     provider.plan(status(503, message_id=301))
-    settled = [cancel("300"), cancel("301"), cancel("999")]
-    cancellation.report(settled, door="queue", request_id="1", queue_ages_ms=[5, 6, 7])
-    *outcomes, (dimensions, rest) = written.metrics()
+    for each in ("300", "301", "999"):
+        report.log(cancel(each), door="queue", queue_age_ms=int(each))
+    outcomes = [each for each in written.metrics() if "outcome" in each[0]]
     assert [(each["outcome"], values) for each, values in outcomes] == [
-        ("cancelled", {"Cancellations": [2.0]}),
-        ("not_found", {"Cancellations": [1.0]}),
+        ("cancelled", {"Cancellations": [1]}),
+        ("cancelled", {"Cancellations": [1]}),
+        ("not_found", {"Cancellations": [1]}),
     ]
-    assert set(dimensions) == {"service"}
-    assert set(rest) == {"ProviderLatency", "Attempts", "QueueAge"}
-    assert rest["Attempts"] == [1.0, 2.0, 1.0]
-    assert len(rest["ProviderLatency"]) == 4
-    assert rest["QueueAge"] == [5.0, 6.0, 7.0]
-    assert "300" not in str([each for each, _ in written.metrics()])
+    rest = [each for each in written.metrics() if "outcome" not in each[0]]
+    assert {tuple(dimensions) for dimensions, _ in rest} == {("service",)}
+    assert {tuple(sorted(values)) for _, values in rest} == {
+        ("Attempts", "ProviderLatency", "QueueAge")
+    }
+    assert written.values("Attempts") == [1, 2, 1]
+    assert len(written.values("ProviderLatency")) == 4
+    assert written.values("QueueAge") == [300, 301, 999]
 
 
 def test_refetches_are_counted_and_not_the_cancels_that_they_serve(provider, written):
     provider.configure(api_key="another")
-    cancellation.report([cancel(), cancel()], door="http", request_id="1")
-    assert written.metrics()[-1][1]["KeyRefetched"] == [1.0]
-    cancellation.report([cancel()], door="http", request_id="1")
-    assert "KeyRefetched" not in written.metrics()[-1][1]
+    cancel(), cancel()
+    assert written.values("KeyRefetched") == [1]
+    cancel()
+    assert written.values("KeyRefetched") == [1]
 
 
 @pytest.mark.parametrize("warm", [True, False])
@@ -313,7 +361,7 @@ def test_a_key_rotated_under_load_costs_one_fetch_and_one_refetch(provider, clou
         settled = list(pool.map(cancel, ids))
     assert {each.outcome for each in settled} == {"cancelled"}
     assert len(fetches) == 2
-    cancellation.report(settled, door="queue", request_id="1")
+    tell(*settled)
     assert cloud.alerts() == []
 
 
@@ -330,6 +378,8 @@ def clock(monkeypatch):
 
         def monotonic(self):
             return self.now
+
+        time = monotonic
 
         def sleep(self, seconds):
             assert seconds >= 0
@@ -348,61 +398,49 @@ def clock(monkeypatch):
 
 def test_a_cancel_and_its_calls_are_measured_in_milliseconds(clock):
     clock.answer = Answer(Outcome.CANCELLED, 200, 200)
-    settled = cancellation.cancel("300", clock.now + 20)
+    settled = cancellation.cancel(Request("300"), clock.now + 20)
     assert (settled.latencies_ms, settled.duration_ms) == ((2000.0,), 2000.0)
 
 
 @pytest.mark.parametrize(("seconds", "asked_s"), [(20, 6.0), (6, 6.0), (2.5, 2.5), (0.5, 0.5)])
 def test_a_call_has_six_seconds_or_what_is_left(seconds, asked_s, clock):
     clock.answer = Answer(Outcome.CANCELLED, 200, 200)
-    cancellation.cancel("300", clock.now + seconds)
+    cancellation.cancel(Request("300"), clock.now + seconds)
     assert clock.asked == [asked_s]
 
 
 def test_a_call_that_takes_all_the_time_is_the_last(clock):
     clock.call_s = 60.0
     ends_at = clock.now + 2
-    assert cancellation.cancel("300", ends_at).outcome == "unavailable"
+    assert cancellation.cancel(Request("300"), ends_at).outcome == "unavailable"
     assert (clock.asked, clock.now) == ([2.0], ends_at)
 
 
 def test_a_pause_ends_with_the_time(clock, monkeypatch):
     monkeypatch.setattr(cancellation, "PAUSE_S", 60.0)
     ends_at = clock.now + 5
-    assert cancellation.cancel("300", ends_at).outcome == "unavailable"
+    assert cancellation.cancel(Request("300"), ends_at).outcome == "unavailable"
     assert (clock.asked, clock.now) == ([5.0], ends_at)
 
 
-def test_an_alert_is_waited_for_for_three_seconds(monkeypatch):
-    waited_s = []
-
-    def wait(futures, timeout_s):
-        waited_s.append(timeout_s)
-        return set(), set(futures)
-
-    monkeypatch.setattr(cancellation, "wait", wait)
-    cancellation.report([cancel()], door="http", request_id="1")
-    assert waited_s == [3]
-
-
-def test_a_rejection_at_the_very_end_has_no_new_key_looked_for(clock):
+def test_a_rejection_at_the_very_end_has_no_new_key_looked_for(clock, written):
     clock.call_s = 60.0
     clock.answer = Answer(Outcome.API_KEY_REJECTED, 10, 200)
-    assert cancellation.cancel("300", clock.now + 2).outcome == "api_key_rejected"
-    assert cancellation._api_key.take_events()["KeyRefetched"] == 0
+    assert cancellation.cancel(Request("300"), clock.now + 2).outcome == "api_key_rejected"
+    assert written.values("KeyRefetched") == []
 
 
 def test_after_the_end_nothing_is_asked(clock):
-    assert cancellation.cancel("300", clock.now - 1).outcome == "unavailable"
+    assert cancellation.cancel(Request("300"), clock.now - 1).outcome == "unavailable"
     assert clock.asked == []
 
 
-def test_metrics_that_cannot_be_printed_change_nothing(monkeypatch, written):
-    def fail(*_):
+def test_a_bug_in_telling_changes_nothing(monkeypatch, written):
+    def fail(*_, **__):
         raise ValueError
 
-    monkeypatch.setattr(cancellation.telemetry, "emit_metrics", fail)
-    cancellation.report([cancel()], door="http", request_id="1")
+    monkeypatch.setattr(report.alerts, "publish", fail)
+    tell(cancel())
     assert written.logged("bug")[0]["error"] == "ValueError"
 
 
@@ -426,7 +464,7 @@ def test_a_wrong_environment_is_found_before_any_work(name, monkeypatch):
     ],
 )
 def test_a_send_time_has_a_date_a_time_and_an_offset(text):
-    assert cancellation.read_send_at(text) == datetime.fromisoformat(text)
+    assert read_send_at(text) == datetime.fromisoformat(text)
 
 
 @pytest.mark.parametrize(
@@ -434,7 +472,7 @@ def test_a_send_time_has_a_date_a_time_and_an_offset(text):
     ["2026-11-24T09:00:00", "2026-11-24", "0001-01-01T00:04:59Z", "x", "", None, 1, True, ["x"]],
 )
 def test_anything_else_is_no_send_time(value):
-    assert cancellation.read_send_at(value) is None
+    assert read_send_at(value) is None
 
 
 @pytest.mark.parametrize(
@@ -449,11 +487,10 @@ def test_anything_else_is_no_send_time(value):
         ("é", False),
         ("a\n", False),
         (1, False),
-        (None, False),
     ],
 )
 def test_a_recall_id_is_64_safe_characters_at_most(value, is_one):
-    assert cancellation.is_recall_id(value) is is_one
+    assert (read_recall_id(value) == value) is is_one
 
 
 @pytest.mark.parametrize(
@@ -461,7 +498,7 @@ def test_a_recall_id_is_64_safe_characters_at_most(value, is_one):
     [(300, "300"), ("0300", "0300"), (0, "0"), (10**20, None), (True, None), (3.0, None)],
 )
 def test_an_id_may_be_a_number_or_a_string(value, message_id):
-    assert cancellation.read_message_id(value) == message_id
+    assert read_message_id(value) == message_id
 
 
 def test_a_service_whose_data_do_not_ship_is_refused_with_what_to_do():

@@ -12,7 +12,7 @@ from conftest import KEY, Context
 from sms_cancel import api, aws, cancellation, worker
 from sms_cancel.api_key import ApiKey
 
-CALL_S = 3.0  # what one call to AWS may cost
+CALL_S = aws.CALL_S  # what one call to AWS may cost
 NOISE_S = 1.0
 
 
@@ -95,14 +95,14 @@ def test_without_secrets_manager_the_last_key_stays_in_force(odd, provider, clou
     for message_id in range(301, 310):
         provider.schedule(message_id, 3600)
     cancellation._api_key.current()
-    cancellation._api_key._fetch_after = 0.0  # five minutes later
+    cancellation._api_key._read_at -= 300  # five minutes ago
     event = cloud.queue_event(*(f'{{"messageId": {each}}}' for each in range(300, 310)))
     with odd("secretsmanager"):
         begun_at = time.monotonic()
         assert worker.handler(event, Context()) == {"batchItemFailures": []}
         assert time.monotonic() - begun_at < CALL_S + NOISE_S
     assert written.logged("secret not read")[0]["stale_key"] is True
-    assert written.metrics()[-1][1]["StaleKeyUsed"] == [10.0]
+    assert written.values("StaleKeyUsed") == [1]
 
 
 def test_a_rejected_key_that_cannot_be_refetched_stays_rejected(odd, provider):
@@ -120,20 +120,7 @@ def test_an_alert_that_cannot_be_published_changes_no_outcome(odd, provider, wri
         assert call()["outcome"] == "api_key_rejected"
         assert time.monotonic() - begun_at < CALL_S + NOISE_S
     assert written.logged("alert not published")
-    assert written.metrics()[-1][1]["AlertPublishFailed"] == [1.0]
-
-
-def test_an_alert_that_takes_too_long_is_not_waited_for(
-    provider, provider_url, cloud, monkeypatch, written
-):
-    hanging = threading.Event()
-    monkeypatch.setattr(cancellation, "TELL_S", 0.1)
-    monkeypatch.setattr(cancellation.alerts, "publish", lambda *_, **__: hanging.wait(10))
-    provider.configure(api_key="another")
-    assert call()["outcome"] == "api_key_rejected"
-    hanging.set()
-    assert written.logged("alert not published")[0]["reason"] == "over 0.1 s"
-    assert written.metrics()[-1][1]["AlertPublishFailed"] == [1.0]
+    assert written.values("AlertPublishFailed") == [1]
 
 
 def test_without_sqs_a_campaign_is_not_accepted_and_its_caller_is_told_in_time(odd, cloud):

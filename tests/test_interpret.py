@@ -95,6 +95,16 @@ def test_an_xml_refusal_is_read_by_its_code(code, outcome):
     assert interpret(400, xml("false", str(code))) == (outcome, code, 400)
 
 
+def test_a_refusal_may_have_its_code_as_a_string_of_digits():
+    assert interpret(200, b'{"success": false, "code": "5"}') == ("already_cancelled", 5, 200)
+    assert interpret(400, b'{"success": false, "code": "77"}') == ("unreadable", 77, 400)
+
+
+def test_a_success_with_empty_errors_is_one():
+    body = b'{"success": true, "code": 200, "error": null, "errors": []}'
+    assert interpret(200, body) == ("cancelled", 200, 200)
+
+
 def test_a_refusal_may_bring_errors_instead_of_a_message():
     body = b'{"success": false, "code": 4, "errors": [{"elementId": "x", "message": "y"}]}'
     assert interpret(400, body).outcome == "not_found"
@@ -130,8 +140,8 @@ def test_success_counts_only_with_a_status_of_success(status, outcome):
         (204, "unreadable"),
         (301, "unreadable"),
         (400, "unreadable"),
-        (401, "api_key_rejected"),
-        (403, "api_key_rejected"),
+        (401, "unreadable"),
+        (403, "account_blocked"),
         (404, "unreadable"),
         (408, "unreadable"),
         (429, "throttled"),
@@ -142,9 +152,37 @@ def test_success_counts_only_with_a_status_of_success(status, outcome):
         (599, "unavailable"),
     ],
 )
-@pytest.mark.parametrize("body", [b"", b"<html>Sorry</html>", b"\xff\xfe", b"null", b"[1, 2]"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>Sorry</html>",
+        b"\xff\xfe",
+        b"null",
+        b"[1, 2]",
+        b'{"message": "Forbidden"}',
+        b"Access denied",
+        b"<html>" + b" " * 20_000,
+    ],
+)
 def test_without_a_readable_body_the_status_decides(status, body, outcome):
     assert interpret(status, body) == (outcome, None, status)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" \r\n",
+        b"\xef\xbb\xbf",
+        b'{"success": false}',
+        b'{"success": false, "message": "non"}',
+        b'{"success": false, "code": null, "errors": ["non"]}',
+        b'{"code": "E401"}',
+    ],
+)
+def test_without_a_code_an_empty_or_own_body_means_the_key(status, body):
+    assert interpret(status, body) == ("api_key_rejected", None, status)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +193,9 @@ def test_without_a_readable_body_the_status_decides(status, body, outcome):
         b'{"success": true, "code": 199}',
         b'{"success": true, "code": 201}',
         b'{"success": false, "code": 200}',
+        b'{"success": true, "code": 200, "error": "x"}',
+        b'{"success": true, "code": 200, "error": {"code": 10}}',
+        b'{"success": true, "code": 200, "errors": ["x"]}',
     ],
 )
 def test_success_and_code_that_contradict_each_other_are_unreadable(body):
@@ -175,6 +216,15 @@ def test_success_and_code_that_contradict_each_other_are_unreadable(body):
         b'{"success": true}',
         b'{"code": 200}',
         b'{"success": true, "code": 200',
+        b'{"success": false, "code": 10, "success": true, "code": 200}',
+        b'{"success": true, "code": 200, "code": 200}',
+        b'{"success": true, "code": 200, "more": {"x": 1, "x": 1}}',
+        b'{"success": false, "code": "1000000000"}',
+        b'{"success": false, "code": "-1"}',
+        b'{"success": false, "code": " 5"}',
+        b'{"success": false, "code": ""}',
+        b'{"success": false, "code": 5.0}',
+        b'{"success": false, "code": true}',
         b'{"Success": true, "Code": 200}',
         b'"success"',
         b"true",
@@ -206,6 +256,10 @@ def test_what_is_not_the_documented_json_is_unreadable(body):
         xml("", "200"),
         xml("true", "٢٠٠"),
         xml("true", "9" * 5000),
+        xml("false", "\u0665"),
+        b"<result><entry>true</entry><entry>200</entry><entry>x</entry><entry>x</entry></result>",
+        b"<result><entry>true</entry><entry>200</entry></result><result></result>",
+        b"<result><entry>true</entry><entry>200</entry><result></result></result>",
         b"<result></result>",
         b"<result><entry>true</entry></result>",
         b"<result><success>true</success><code>200</code></result>",
@@ -256,6 +310,8 @@ def test_any_status_and_any_bytes_have_one_outcome(status, body):
 def test_success_is_said_for_nothing_but_the_two_documented_answers(status, success, code):
     body = json.dumps({"success": success, "code": code}).encode()
     cancelled = success is True and type(code) is int and code == 200 and 200 <= status < 300
-    already = success is False and type(code) is int and code == 5
+    digits = isinstance(code, str) and code.isascii() and code.isdigit() and len(code) <= 9
+    already = success is False and type(code) in (int, str) and str(code).lstrip("0") == "5"
+    already = already and (digits or type(code) is int)
     already = already and status != 429 and not 300 <= status < 400
     assert interpret(status, body).outcome.done == (cancelled or already)

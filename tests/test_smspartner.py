@@ -3,13 +3,15 @@
 import base64
 import gzip
 import json
+import re
 import shutil
 import socket
 import ssl
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import certifi
@@ -20,7 +22,7 @@ import rehash
 from conftest import KEY
 from infra.local.provider_server import FAULTS, fault, serve
 from sms_cancel import deadline, smspartner
-from sms_cancel.environment import ConfigurationError
+from sms_cancel.telemetry import ConfigurationError
 
 DEADLINE_S = 0.4
 OPEN_FILES = Path("/dev/fd")
@@ -81,6 +83,13 @@ PARAMETERS = {"delay": {"seconds": 5.0}, "endless_body": {"interval": 0.0}}
 
 def test_every_fault_of_the_simulated_provider_is_tried():
     assert set(FAULT_OUTCOMES) == set(FAULTS)
+
+
+@pytest.mark.parametrize("name", FAULT_OUTCOMES)
+def test_after_a_fault_another_id_gets_its_own_answer(name, provider, provider_url):
+    provider.plan(fault(name, **PARAMETERS.get(name, {})))
+    cancel()
+    assert cancel(2, "999") == ("not_found", 4, 200)
 
 
 @pytest.mark.parametrize("name", FAULT_OUTCOMES)
@@ -156,12 +165,14 @@ def test_a_handshake_that_does_not_end_means_that_nothing_was_sent(answer, monke
 
 
 def test_a_deadline_that_is_over_before_the_connection_sends_nothing(provider, provider_url):
-    deadline = smspartner.Deadline(60)
-    with deadline:
-        deadline.expire()
-        with pytest.raises(OSError):
-            smspartner._adapter.send(smspartner.requests.Request("GET", provider_url).prepare())
+    assert cancel(0.0) == ("unavailable", None, None)
     assert provider.calls.total() == 0
+
+
+def test_a_deadline_that_is_over_on_a_kept_connection_sends_nothing(provider, provider_url):
+    cancel(5)
+    assert cancel(0.0, "301") == ("unavailable", None, None)
+    assert provider.calls.total() == 1
 
 
 @pytest.fixture(scope="session")
@@ -193,7 +204,16 @@ def test_an_authority_that_only_the_environment_trusts_is_refused(
 
 @pytest.fixture
 def trusted(certificate, monkeypatch):
-    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", certificate[0])
+    trust(certificate[0], monkeypatch)
+
+
+def trust(path, monkeypatch):
+    """Make the roots in a file or folder the only ones, as when an environment starts with them."""
+    if Path(path).is_dir():
+        monkeypatch.setattr(deadline, "CA_FOLDER", Path(path))
+    else:
+        monkeypatch.setattr(certifi, "where", lambda: path)
+    monkeypatch.setattr(smspartner, "_adapter", deadline.Adapter(pool_maxsize=20))
 
 
 def test_a_call_over_tls_succeeds(tls_url, trusted):
@@ -202,7 +222,7 @@ def test_a_call_over_tls_succeeds(tls_url, trusted):
 
 def test_the_build_puts_its_folder_of_root_certificates_where_it_is_looked_for():
     makefile = Path(rehash.__file__).with_name("Makefile")
-    made = smspartner._CA_FOLDER.relative_to(makefile.parent)
+    made = deadline.CA_FOLDER.relative_to(makefile.parent)
     assert f'"$(ARTIFACTS_DIR)/{made}"' in makefile.read_text()
 
 
@@ -215,11 +235,10 @@ def test_the_build_s_folder_of_root_certificates_holds_the_same_roots(
     bundle.write_text(certifi_s + Path(certificate[0]).read_text())
     rehash.rehash(bundle, tmp_path / "with")
     assert len(list((tmp_path / "with").iterdir())) == certifi_s.count("BEGIN CERTIFICATE") + 1
-    monkeypatch.setattr(smspartner, "_VERIFY", str(tmp_path / "with"))
+    trust(tmp_path / "with", monkeypatch)
     assert cancel(5) == ("cancelled", 200, 200)
     rehash.rehash(Path(certifi.where()), tmp_path / "without")
-    monkeypatch.setattr(smspartner, "_VERIFY", str(tmp_path / "without"))
-    smspartner._adapter.close()
+    trust(tmp_path / "without", monkeypatch)
     assert cancel(5) == ("unavailable", None, None)
     assert provider.calls.total() == 1
 
@@ -335,16 +354,12 @@ def test_connections_are_kept_and_none_is_left_over(provider, provider_url):
     for message_id in range(1000, 1050):
         provider.schedule(message_id, 3600)
         assert cancel(5, str(message_id)).outcome == "cancelled"
-    # One connection has two ends, both in this process; one thread ends all calls in time.
-    give_up_at = time.monotonic() + 10
-    while threading.active_count() > threads + 1 and time.monotonic() < give_up_at:
-        time.sleep(0.01)
+    # One connection has two ends, both in this process, and the server's has a thread.
     assert threading.active_count() <= threads + 1
     assert len(list(OPEN_FILES.iterdir())) <= open_files + 2
 
 
-@pytest.mark.parametrize("first_s", [0.6, 60])
-def test_each_of_many_calls_ends_at_its_own_deadline(first_s, provider, provider_url):
+def test_each_of_many_calls_ends_at_its_own_deadline(provider, provider_url):
     provider.plan(fault("silence", times=None))
     begun_at = time.monotonic()
 
@@ -352,17 +367,10 @@ def test_each_of_many_calls_ends_at_its_own_deadline(first_s, provider, provider
         assert cancel(deadline_s).outcome == "timed_out"
         return time.monotonic() - begun_at
 
-    with smspartner.Deadline(first_s), ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(3) as pool:
         ended = list(pool.map(ended_after_s, [0.9, 0.3, 0.6]))
     for at_s, deadline_s in zip(ended, [0.9, 0.3, 0.6], strict=True):
         assert deadline_s <= at_s < deadline_s + NOISE_S
-
-
-def test_a_call_that_has_ended_does_not_expire(provider, provider_url):
-    with smspartner.Deadline(0.05) as deadline:
-        pass
-    time.sleep(0.15)
-    assert not deadline.expired
 
 
 def test_twenty_threads_get_each_its_own_answer(provider, provider_url):
@@ -442,29 +450,66 @@ def test_a_body_whose_end_is_our_own_deadline_is_no_answer(monkeypatch):
         assert cancel() == ("timed_out", None, 200)
 
 
-@pytest.mark.parametrize(("answer_format", "query"), [("json", ""), ("xml", "&_format=xml")])
-def test_only_xml_is_asked_for_by_name_and_a_dead_address_costs_a_third(
-    answer_format, query, monkeypatch
-):
+def test_only_xml_is_asked_for_by_name(monkeypatch):
     asked = []
 
-    def send(request, timeout, **_):
-        asked.append((request.url, timeout))
+    def refuse(request, **_):
+        asked.append(request.url.partition("&messageId=")[2])
         raise OSError
 
-    monkeypatch.setattr(smspartner._adapter, "send", send)
-    monkeypatch.setenv("SMSPARTNER_FORMAT", answer_format)
-    cancel(3.0)
-    [(url, timeout)] = asked
-    assert url.endswith("&messageId=300" + query)
-    assert timeout == (1.0, None)
+    monkeypatch.setattr(smspartner._adapter, "send", refuse)
+    for answer_format in ("json", "xml"):
+        monkeypatch.setenv("SMSPARTNER_FORMAT", answer_format)
+        cancel()
+    assert asked == ["300", "300&_format=xml"]
 
 
-def test_a_dead_address_costs_a_third_before_the_first_call_too(monkeypatch):
-    times = []
-    monkeypatch.setattr(smspartner._adapter, "connect", lambda *given: times.append(given[2]))
-    smspartner.connect(3.0)
-    assert times == [1.0]
+@pytest.fixture
+def dead_address():
+    """An address of this machine at which nobody takes a connection, and nobody refuses one."""
+    with socket.create_server(("127.0.0.2", 0), backlog=0) as full:
+        waiting = []
+        for _ in range(4):
+            waiting.append(socket.socket())
+            waiting[-1].settimeout(0)
+            waiting[-1].connect_ex(full.getsockname())
+        yield full.getsockname()
+        for each in waiting:
+            each.close()
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="others refuse where Linux is silent")
+
+
+def resolves_to(monkeypatch, *addresses):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+@linux
+def test_two_dead_addresses_leave_time_for_one_that_answers(
+    dead_address, provider, provider_url, monkeypatch
+):
+    port = int(provider_url.rpartition(":")[2].partition("/")[0])
+    resolves_to(monkeypatch, dead_address, dead_address, ("127.0.0.1", port))
+    begun_at = time.monotonic()
+    assert cancel(0.9) == ("cancelled", 200, 200)
+    assert time.monotonic() - begun_at >= 0.6
+
+
+@linux
+def test_any_number_of_dead_addresses_costs_no_more_than_the_deadline(
+    dead_address, provider_url, monkeypatch
+):
+    resolves_to(monkeypatch, *[dead_address] * 20)
+    begun_at = time.monotonic()
+    assert cancel() == ("unavailable", None, None)
+    assert DEADLINE_S <= time.monotonic() - begun_at < DEADLINE_S + NOISE_S
+
+
+def test_a_name_without_an_address_means_that_nothing_was_sent(provider_url, monkeypatch):
+    resolves_to(monkeypatch)
+    assert cancel() == ("unavailable", None, None)
 
 
 SUCCESS = b'{"success": true, "code": 200}'
@@ -481,6 +526,122 @@ def test_a_long_body_is_not_cut_to_one_that_can_be_read(more, outcome, provider,
     assert cancel() == (outcome, 200 if more == 0 else None, 200)
 
 
-def test_a_compressed_answer_is_unreadable(provider, provider_url):
+def test_a_compressed_answer_that_nobody_asked_for_is_read(provider, provider_url):
     provider.plan(answer(gzip.compress(SUCCESS), b"Content-Encoding: gzip"))
+    assert cancel() == ("cancelled", 200, 200)
+
+
+def test_an_answer_that_only_claims_to_be_compressed_is_unreadable(provider, provider_url):
+    provider.plan(answer(SUCCESS, b"Content-Encoding: gzip"))
     assert cancel() == ("unreadable", None, 200)
+
+
+INTERIM = [b"100 Continue", b"101 Switching Protocols", b"102 Processing", b"103 Early Hints"]
+
+
+def response(code, *, success=False, before=b""):
+    body = json.dumps({"success": success, "code": code}).encode()
+    return b"%sHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (before, len(body), body)
+
+
+class ScriptedProvider:
+    """Answers each request on the wire as scripted; ``connections`` has the ids asked for on each.
+
+    A script has a list of parts for each id. They are sent one by one, each once the client has
+    had the time to read the one before: it must not matter how they are cut.
+    """
+
+    def __init__(self, script, context=None):
+        self.script, self.context = script, context
+        self.connections = []
+        self.server = socket.create_server(("localhost", 0))
+        self.url = f"{'https' if context else 'http'}://localhost:{self.server.getsockname()[1]}/v1"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, plain):
+        asked = []
+        self.connections.append(asked)
+        with suppress(OSError):  # the client may hang up
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            wrap = self.context and self.context.wrap_socket
+            with wrap(plain, server_side=True) if wrap else plain as connection:
+                while request := connection.recv(65536):
+                    asked.append(re.search(rb"messageId=([0-9]+)", request)[1].decode())
+                    for part in self.script[asked[-1]]:
+                        connection.sendall(part)
+                        time.sleep(0.05)
+
+
+@pytest.fixture(params=["plain", "tls"])
+def scripted(request, monkeypatch):
+    """Start a scripted provider, over plain HTTP and over TLS."""
+    servers = []
+
+    def start(script):
+        context = None
+        if request.param == "tls":
+            path, context = request.getfixturevalue("certificate")
+            trust(path, monkeypatch)
+        servers.append(ScriptedProvider(script, context))
+        monkeypatch.setenv("SMSPARTNER_URL", servers[-1].url)
+        return servers[-1]
+
+    yield start
+    for each in servers:
+        each.server.shutdown(socket.SHUT_RDWR)
+        each.server.close()
+
+
+@pytest.mark.parametrize("interim", INTERIM)
+@pytest.mark.parametrize("times", [1, 3])
+def test_no_cancel_gets_the_answer_to_another(interim, times, scripted):
+    early = b"HTTP/1.1 %s\r\nLink: </x>\r\n\r\n" % interim
+    scripted({"100": [early] * times + [response(200, success=True)], "999": [response(4)]})
+    assert cancel(5, "100") == ("cancelled", 200, 200)
+    assert cancel(5, "999") == ("not_found", 4, 200)
+
+
+def test_an_interim_answer_in_the_same_packet_is_read_past_too(scripted):
+    early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    scripted({"100": [response(6, before=early * 2)], "999": [response(4)]})
+    assert [cancel(5, each).code for each in ("100", "999")] == [6, 4]
+
+
+def test_interim_answers_without_end_are_read_until_the_deadline(scripted):
+    scripted({"100": [b"HTTP/1.1 103 Early Hints\r\n\r\n"] * 100})
+    begun_at = time.monotonic()
+    assert cancel(DEADLINE_S, "100") == ("timed_out", None, None)
+    assert time.monotonic() - begun_at < DEADLINE_S + NOISE_S
+
+
+NOT_UNDERSTOOD = {
+    "html": b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+    "no code": b'HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{"success": true}',
+    "contradiction": response(10, success=True),
+    "redirect": b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+    "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "busy": b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", NOT_UNDERSTOOD)
+def test_a_connection_is_kept_only_after_an_answer_that_was_understood(name, scripted):
+    # What follows the answer is what the next cancel would read on the same connection.
+    server = scripted(
+        {
+            "100": [NOT_UNDERSTOOD[name]],
+            "101": [response(5)],
+            "102": [response(4)],
+        }
+    )
+    assert cancel(5, "100").outcome in ("unreadable", "unavailable")
+    assert [cancel(5, each).code for each in ("101", "102")] == [5, 4]
+    assert server.connections == [["100"], ["101", "102"]]

@@ -10,11 +10,22 @@ from botocore.exceptions import EndpointConnectionError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import KEY, Context
+from conftest import KEY, Context, LongContext
 from infra.local.provider_server import fault
-from sms_cancel import aws, cancellation, smspartner, worker
-from sms_cancel.environment import ConfigurationError
+from sms_cancel import (
+    api,
+    aws,
+    cancellation,
+    report,
+    smspartner,
+    worker,
+)
+from sms_cancel import request as requests
 from sms_cancel.outcome import Outcome
+from sms_cancel.telemetry import ConfigurationError
+from test_template import resources
+
+PAUSE_S = cancellation.PAUSE_S  # before it is made short for the tests
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +82,10 @@ def test_an_id_may_be_a_number_or_digits_and_other_fields_are_ignored(body, clou
         '{"messageId": "\\ud800"}',
         "[" * 100_000,
         "x" * 200_000,
+        '{"message_id": 300}',
+        '{"messageId": 2.264102e+06}',
+        '"{\\"messageId\\": 300}"',
+        '{"messageId": 300, "messageId": 301}',
     ],
 )
 def test_what_names_no_message_is_dead_lettered_without_a_provider_call(
@@ -84,6 +99,52 @@ def test_what_names_no_message_is_dead_lettered_without_a_provider_call(
     assert attributes["originalMessageId"] == event["Records"][0]["messageId"]
     assert "code" not in attributes
     assert provider.calls.total() == 0
+
+
+SNS = {"Type": "Notification", "MessageId": "1", "TopicArn": "arn", "Message": '{"messageId": 300}'}
+EVENT = {"version": "0", "detail-type": "x", "source": "y", "detail": {"messageId": 300}}
+POINTER = ["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("not json", "is not JSON"),
+        ("", "is not JSON"),
+        ("[" * 10_000, "is not JSON"),
+        ('{"messageId": 300, "messageId": 301}', "has a name twice"),
+        ('{"messageId": 300, "x": {"a": 1, "a": 2}}', "has a name twice"),
+        ("300", "JSON but not an object"),
+        ('"{\\"messageId\\": 300}"', "JSON but not an object"),
+        ("[300, 301]", "JSON but not an object"),
+        (json.dumps(SNS), "raw message delivery"),
+        (json.dumps(EVENT), "input path"),
+        (json.dumps(POINTER), "pointer into S3"),
+        ("{}", 'no "messageId"'),
+        ('{"message_id": 300}', 'no "messageId"'),
+        ('{"messageId": "abc"}', "1 to 20 digits"),
+        ('{"messageId": null}', "1 to 20 digits"),
+        ('{"messageId": 2.264102e+06}', "write it as digits"),
+        ('{"messageId": 300.0}', "write it as digits"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_dead_letter_says_why_by_its_cause(body, said):
+    asked = requests.read(body)
+    assert asked.message_id is None
+    assert said in asked.problem
+    assert asked.problem.endswith(".")
+
+
+def test_the_detail_of_a_dead_letter_is_its_cause(cloud, work):
+    work(cloud.queue_event(json.dumps(SNS)))
+    [(_, attributes)] = cloud.dead_letters()
+    assert attributes["detail"] == "The message is an SNS envelope: turn on raw message delivery."
+
+
+def test_a_byte_order_mark_is_white_space(cloud, work, provider):
+    assert work(cloud.queue_event('\ufeff{"messageId": 300}')) == []
+    assert provider.state(300) == "cancelled"
 
 
 def test_each_item_of_a_mixed_batch_has_its_own_end(cloud, work, provider):
@@ -179,10 +240,21 @@ def test_no_retry_waits_longer_than_designed(cloud, work, provider, monkeypatch,
     assert waits_s == longest_s
 
 
-def test_what_comes_after_the_calls_has_its_time_reserved():
-    config = aws._CONFIG
-    call_s = config.retries["total_max_attempts"] * config.read_timeout + 1  # and a pause
-    assert 4 * call_s == worker.RESERVE_S  # a new key, a dead letter, a visibility, an alert
+DOORS = {"ApiFunction": api, "WorkerFunction": worker}
+AFTER = {  # AWS calls that may each take all their time once the provider's are over
+    "ApiFunction": ["refetched key", "alert or event"],
+    "WorkerFunction": ["refetched key", "dead letter", "visibility", "alert", "event"],
+}
+
+
+@pytest.mark.parametrize("function", DOORS)
+def test_three_calls_have_their_time_and_what_comes_after_them_too(function):
+    timeout_s = resources("Lambda::Function")[function]["Timeout"]
+    attempts_s = cancellation.MAX_ATTEMPTS * cancellation.CALL_DEADLINE_S
+    pauses_s = sum(PAUSE_S * 2**attempt for attempt in range(1, cancellation.MAX_ATTEMPTS))
+    after_s = len(AFTER[function]) * aws.CALL_S
+    assert after_s < DOORS[function].RESERVE_S
+    assert timeout_s - DOORS[function].RESERVE_S >= attempts_s + pauses_s
 
 
 def test_a_line_names_the_invocation_that_wrote_it(cloud, work, written):
@@ -232,10 +304,13 @@ def test_a_visibility_that_cannot_be_set_leaves_the_item_to_the_queue(
     assert written.logged("visibility not set")[0]["reason"] == "EndpointConnectionError"
 
 
-def test_what_has_not_begun_when_time_runs_out_is_tried_again(cloud, work, provider):
+def test_what_has_not_begun_when_time_runs_out_is_tried_again(cloud, work, provider, written):
     event = cloud.queue_event('{"messageId": 300}', '{"messageId": "x"}')
     failed = work(event, Context(remaining_s=worker.RESERVE_S))
     assert sorted(failed) == sorted(record["messageId"] for record in event["Records"])
+    lines = written.logged("no time left to begin")
+    assert sorted(line["sqs_message_id"] for line in lines) == sorted(failed)
+    assert {line["level"] for line in lines} == {"WARNING"}
     assert provider.calls.total() == 0
     assert cloud.dead_letters() == []
 
@@ -278,7 +353,7 @@ def test_the_age_and_the_count_of_a_message_are_written_down(cloud, work, writte
     [line] = written.logged("cancel settled")
     assert line["receive_count"] == 3
     assert 1500 <= line["queue_age_ms"] < 60_000
-    assert written.metrics()[-1][1]["QueueAge"] == [line["queue_age_ms"]]
+    assert written.values("QueueAge") == [line["queue_age_ms"]]
 
 
 def test_a_batch_of_one_failure_has_one_alert_with_all_its_ids(cloud, work, provider):
@@ -348,28 +423,32 @@ def test_no_retry_waits_past_the_cut_off(
     assert cloud.dead_letters() == []
 
 
-@pytest.mark.parametrize(
-    ("code", "outcome"), [(11, "credits_exhausted"), (429, "throttled"), (99, "unreadable")]
-)
-@pytest.mark.parametrize("receive_count", [1, 3])
-def test_after_the_cut_off_one_answer_is_final(
-    code, outcome, receive_count, cloud, work, provider, written
-):
-    provider.plan(fault("status", status=200, body=REFUSED % code, times=None))
-    body = message(-1)
-    assert work(cloud.queue_event(body, receive_count=receive_count)) == []
-    assert provider.calls[300] == 1
-    [(copy, attributes)] = cloud.dead_letters()
-    send_at = datetime.fromisoformat(json.loads(body)["sendAt"])
-    assert copy == body
-    assert (attributes["outcome"], attributes["code"]) == (outcome, str(code))
-    assert attributes["detail"] == (
-        f"{Outcome(outcome).detail} It is not tried again: the cut-off, five minutes before "
-        f"sendAt, was {(send_at - timedelta(minutes=5)).isoformat()}."
-    )
+@pytest.mark.parametrize("code", [11, 429, 99])
+@pytest.mark.parametrize(("receive_count", "margin_s"), [(1, -1), (3, -7200), (69, -300)])
+def test_the_cut_off_ends_no_tries(code, receive_count, margin_s, cloud, work, provider, written):
+    provider.plan(fault("status", status=200, body=REFUSED % code))
+    body = message(margin_s)
+    assert len(work(cloud.queue_event(body, receive_count=receive_count))) == 1
+    assert cloud.dead_letters() == []
     [line] = written.logged("cancel settled")
-    assert line["disposition"] == "dead_lettered"
-    assert line["margin_s"] < 0
+    assert (line["disposition"], line["margin_s"] < 0) == ("retry", True)
+    longest_s = min(120, (30 if code == 11 else 5) * 2 ** (receive_count - 1))
+    assert 0.8 * longest_s - 2 < cloud.visible_in_s()[body] <= longest_s
+
+
+def test_the_last_receive_after_the_cut_off_dead_letters_as_ever(cloud, work, provider):
+    provider.plan(fault("status", status=200, body=REFUSED % 11))
+    assert work(cloud.queue_event(message(-1), receive_count=70)) == []
+    [(_, attributes)] = cloud.dead_letters()
+    assert attributes["detail"] == Outcome.CREDITS_EXHAUSTED.detail
+
+
+@pytest.mark.parametrize(("margin_s", "said"), [(-301, True), (-290, False), (3600, False)])
+def test_a_send_time_in_the_past_is_warned_of(margin_s, said, cloud, work, provider, written):
+    assert work(cloud.queue_event(message(margin_s))) == []
+    assert provider.state(300) == "cancelled"
+    lines = written.logged("sendAt in the past")
+    assert [(line["level"], line["message_id"]) for line in lines] == [("WARNING", "300")] * said
 
 
 def test_after_the_cut_off_an_sms_may_still_be_cancelled(cloud, work, provider, written):
@@ -379,29 +458,14 @@ def test_after_the_cut_off_an_sms_may_still_be_cancelled(cloud, work, provider, 
     assert written.logged("cancel settled")[0]["disposition"] == "done"
 
 
-@pytest.mark.parametrize(("code", "outcome"), [(4, "not_found"), (6, "too_late")])
-def test_what_is_never_tried_again_names_no_cut_off(code, outcome, cloud, work, provider):
-    provider.plan(fault("status", status=200, body=REFUSED % code))
-    work(cloud.queue_event(message(-1)))
-    [(_, attributes)] = cloud.dead_letters()
-    assert attributes["detail"] == Outcome(outcome).detail
-
-
-def test_the_last_receive_before_the_cut_off_names_none_either(cloud, work, provider):
-    provider.plan(fault("status", status=200, body=REFUSED % 11))
-    assert work(cloud.queue_event(message(3600), receive_count=70)) == []
-    [(_, attributes)] = cloud.dead_letters()
-    assert attributes["detail"] == Outcome.CREDITS_EXHAUSTED.detail
-
-
-def test_an_answer_to_a_question_from_before_the_cut_off_is_not_final(cloud, work, monkeypatch):
+def test_a_try_that_ends_after_the_cut_off_is_followed_by_another(cloud, work, monkeypatch):
     def cancel(*_):
         time.sleep(2.2)
         return smspartner.Answer(Outcome.THROTTLED, 429, 429)
 
     monkeypatch.setattr(smspartner, "cancel", cancel)
     body = message(2)
-    assert len(work(cloud.queue_event(body, receive_count=6))) == 1
+    assert len(work(cloud.queue_event(body, receive_count=1))) == 1
     assert cloud.dead_letters() == []
     assert 2 < cloud.visible_in_s()[body] <= 5
 
@@ -417,7 +481,17 @@ def test_after_the_cut_off_a_dead_letter_that_cannot_be_sent_is_tried_again_as_e
     assert 0.8 * longest_s - 2 < cloud.visible_in_s()[body] <= longest_s
     [line] = written.logged("cancel settled")
     assert line["disposition"] == "retry"
-    assert not any("CutOffMargin" in metrics for _, metrics in written.metrics())
+    assert written.values("CutOffMargin") == []
+
+
+def test_what_is_written_for_a_cancel_is_short(cloud, work, provider, written, monkeypatch):
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1")
+    provider.plan(fault("status", status=503, times=3))
+    body = message(3600, messageId="9" * 20, recallId="r" * 40)
+    worker.handler(cloud.queue_event(body), LongContext())
+    assert len(written.logged("cancel settled")) == 1
+    lines = [each for each in written.text.splitlines() if each.startswith("{")]
+    assert sum(len(each.encode()) for each in lines) < 1000
 
 
 MARKER = "marker-7261"
@@ -477,9 +551,10 @@ times = st.datetimes(timezones=st.timezones()).map(datetime.isoformat)
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(json_values, json_values | times)
 def test_no_optional_field_loses_an_id(recall_id, send_at):
-    request = worker._read(json.dumps({"messageId": 300, "recallId": recall_id, "sendAt": send_at}))
+    body = json.dumps({"messageId": 300, "recallId": recall_id, "sendAt": send_at})
+    request = requests.read(body)
     assert request.message_id == "300"
-    assert request.margin_s is None or isinstance(request.margin_s, int)
+    assert request.margin_s(0) is None or isinstance(request.margin_s(0), int)
 
 
 def test_what_a_message_says_of_its_campaign_is_written_down(cloud, work, written):
@@ -488,7 +563,7 @@ def test_what_a_message_says_of_its_campaign_is_written_down(cloud, work, writte
     assert (line["recall_id"], line["disposition"]) == ("r-1", "done")
     assert 3590 <= line["margin_s"] < 3600
     assert line["send_at"].endswith("+00:00")
-    assert written.metrics()[-1][1]["CutOffMargin"] == [line["margin_s"]]
+    assert written.values("CutOffMargin") == [line["margin_s"]]
     assert '{"Name":"CutOffMargin","Unit":"Seconds"}' in written.text.replace(" ", "")
 
 
@@ -496,7 +571,7 @@ def test_a_message_of_no_campaign_says_nothing_of_one(cloud, work, written):
     work(cloud.queue_event('{"messageId": 300}'))
     [line] = written.logged("cancel settled")
     assert not {"recall_id", "margin_s", "send_at"} & set(line)
-    assert "CutOffMargin" not in written.metrics()[-1][1]
+    assert written.values("CutOffMargin") == []
 
 
 def test_the_margins_are_of_what_is_settled(cloud, work, provider, written):
@@ -507,7 +582,7 @@ def test_the_margins_are_of_what_is_settled(cloud, work, provider, written):
         for margin_s, each in ((1000, 300), (2000, 301), (3000, 302), (-4000, 303))
     ]
     assert len(work(cloud.queue_event(*bodies))) == 1
-    margins = sorted(written.metrics()[-1][1]["CutOffMargin"])
+    margins = sorted(written.values("CutOffMargin"))
     assert [round(margin, -3) for margin in margins] == [-4000, 1000, 2000]
 
 
@@ -538,9 +613,9 @@ def test_an_answer_lost_at_the_first_receive_is_done_at_the_second(cloud, work, 
 
 
 def test_a_bug_in_reporting_changes_no_outcome(cloud, work, provider, monkeypatch, written):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError(f"apiKey={KEY}")
 
-    monkeypatch.setattr(cancellation.telemetry, "emit_metrics", fail)
+    monkeypatch.setattr(report.alerts, "publish", fail)
     assert work(cloud.queue_event('{"messageId": 300}')) == []
     assert written.logged("bug")[0]["error"] == "RuntimeError"

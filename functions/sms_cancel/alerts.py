@@ -1,14 +1,15 @@
-"""Alerts to the operators: one SNS message per invocation and outcome."""
+"""Alerts to the operators: one SNS message per invocation and outcome that blocks every cancel."""
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from sms_cancel import aws
-from sms_cancel.environment import required
-from sms_cancel.outcome import Cancellation, Outcome
-from sms_cancel.telemetry import logger
+from sms_cancel import aws, telemetry
+from sms_cancel.cancellation import Cancellation
+from sms_cancel.outcome import Kind, Outcome
 
 ACTIONS = {
     Outcome.API_KEY_REJECTED: "Put a valid API key of the SMS Partner account into the secret; "
@@ -18,42 +19,56 @@ ACTIONS = {
     Outcome.ACCOUNT_BLOCKED: "Look up the code with SMS Partner (20 deactivated, 30 blocked, "
     "40 API access denied) and have the account released.",
 }
-CODE_ACTIONS: dict[int | None, str] = {
-    96: "The SMS Partner account accepts only known addresses, and this is none of them: deploy "
-    "with SubnetIds and SecurityGroupIds, so that the functions call from the fixed address of a "
-    "NAT gateway, and have SMS Partner authorise that.",
+FIXED_ADDRESS = (
+    "deploy with SubnetIds and SecurityGroupIds, so that the functions call from the fixed address "
+    "of a NAT gateway, and have SMS Partner authorise that address."
+)
+ADDRESS_ACTIONS = {  # of ACCOUNT_BLOCKED, by code; None: a page that is not SMS Partner's own
+    96: f"The SMS Partner account accepts only known addresses, and not this one: {FIXED_ADDRESS}",
+    None: "A firewall in front of SMS Partner refuses the address that the functions call from: "
+    f"ask SMS Partner to let it pass. If they need an address that stays, {FIXED_ADDRESS}",
 }
 
 
-def publish(cancellations: Sequence[Cancellation], *, door: str, request_id: str) -> bool:
-    """Push one alert for cancels of one outcome to the topic (``ALERT_TOPIC_ARN``).
+def publish(cancellations: Sequence[Cancellation], *, door: str, request_id: str) -> None:
+    """Push the alerts of one invocation to the topic (``ALERT_TOPIC_ARN``), in one call."""
+    blocked = [each for each in cancellations if each.outcome.kind is Kind.BLOCKED]
+    outcomes = list(dict.fromkeys(each.outcome for each in blocked))
+    entries = [_entry(outcome, blocked, door, request_id) for outcome in outcomes]
+    if not entries:
+        return
+    topic_arn, published, reasons = telemetry.required("ALERT_TOPIC_ARN"), 0, []
+    try:
+        answer = aws.call(
+            "sns", "publish_batch", TopicArn=topic_arn, PublishBatchRequestEntries=entries
+        )
+        published = len(answer["Successful"])
+        reasons = [str(each["Code"]) for each in answer.get("Failed", [])]
+    except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
+        reasons = [aws.reason(error)]
+    if failed := len(entries) - published:
+        metrics = {"AlertPublishFailed": failed}
+        reason = ", ".join(reasons)
+        telemetry.write(logging.ERROR, "alert not published", metrics=metrics, reason=reason)
 
-    Returns False where AWS fails, and never raises: an alert changes no outcome.
-    """
-    outcome = cancellations[0].outcome
-    code = next((each.code for each in cancellations if each.code is not None), None)
+
+def _entry(
+    outcome: Outcome, blocked: Sequence[Cancellation], door: str, request_id: str
+) -> dict[str, Any]:
+    concerned = [each for each in blocked if each.outcome is outcome]
+    code = next((each.code for each in concerned if each.code is not None), None)
+    actions = ADDRESS_ACTIONS if outcome is Outcome.ACCOUNT_BLOCKED else {}
     alert = {
         "outcome": outcome,
         "code": code,
-        "count": len(cancellations),
-        "messageIds": [each.message_id for each in cancellations],
+        "count": len(concerned),
+        "messageIds": [each.request.message_id for each in concerned],
         "detail": outcome.detail,
-        "action": CODE_ACTIONS.get(code, ACTIONS[outcome]),
+        "action": actions.get(code, ACTIONS[outcome]),
         "service": os.environ.get("POWERTOOLS_SERVICE_NAME"),
         "door": door,
         "requestId": request_id,
         "occurredAt": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
-    attributes = {"outcome": {"DataType": "String", "StringValue": outcome.value}}
-    if code is not None:
-        attributes["code"] = {"DataType": "Number", "StringValue": str(code)}
-    try:
-        published = aws.client("sns").publish(
-            TopicArn=required("ALERT_TOPIC_ARN"),
-            Message=json.dumps(alert),
-            MessageAttributes=attributes,
-        )
-        return bool(published["MessageId"])
-    except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
-        logger.error("alert not published", extra={"reason": aws.reason(error)})
-        return False
+    attributes = aws.attributes(outcome=outcome.value, code=code)
+    return {"Id": outcome.value, "Message": json.dumps(alert), "MessageAttributes": attributes}

@@ -1,34 +1,31 @@
-"""The SMS Partner API key, kept in Secrets Manager and cached in the execution environment."""
+"""The SMS Partner API key: kept in Secrets Manager, cached in the execution environment."""
 
-import json
+import logging
 import re
 import threading
 import time
-from collections import Counter
 
-from sms_cancel import aws
-from sms_cancel.environment import required
-from sms_cancel.telemetry import logger
+from sms_cancel import aws, request, telemetry
 
 CACHE_S = 300
-RETRY_S = 10  # after a failure: soon enough to recover, seldom enough not to slow each cancel down
+RETRY_S = 10  # after a failed read: soon enough to recover, seldom enough not to slow each cancel
 REFETCH_COOLDOWN_S = 30
 
-_USABLE = re.compile(r"[!-~]+")  # visible ASCII: white space inside is a paste gone wrong
+
+class Unusable(Exception):
+    """A secret holds no key; the text says why and holds nothing of the secret."""
 
 
 class ApiKey:
     """The key in force, safe to use from many threads: whoever comes second waits for the first.
 
-    The secret (its ARN in ``API_KEY_SECRET_ARN``) is the plain key, or JSON ``{"apiKey": "KEY"}``.
+    All times are of the wall clock: a monotonic one may stop while Lambda freezes the process.
     """
 
     def __init__(self) -> None:
         self._value: str | None = None
-        self._fetch_after = 0.0
-        self._refetch_after = 0.0
-        self._is_stale = False
-        self._events: Counter[str] = Counter()
+        self._read_at = self._refetched_at = float("-inf")
+        self._lasts_s = 0
         self._lock = threading.Lock()
 
     def current(self) -> str | None:
@@ -37,15 +34,14 @@ class ApiKey:
         While Secrets Manager cannot be reached, the last key it gave stays in force.
         """
         with self._lock:
-            if time.monotonic() >= self._fetch_after:
+            if _is_over(self._read_at, self._lasts_s):
                 self._fetch()
-            self._events["StaleKeyUsed"] += self._is_stale and self._value is not None
             return self._value
 
     def prefetch(self) -> None:
         """Fetch the key before anybody asks; where that fails, the first who does tries again."""
         if self.current() is None:
-            self._fetch_after = 0.0
+            self._lasts_s = 0
 
     def replacement(self, rejected: str) -> str | None:
         """Return the key that has replaced the rejected one, None if none has.
@@ -53,48 +49,55 @@ class ApiKey:
         Asks Secrets Manager past the cache, but not again within 30 s.
         """
         with self._lock:
-            if self._value == rejected and time.monotonic() >= self._refetch_after:
-                self._refetch_after = time.monotonic() + REFETCH_COOLDOWN_S
-                self._events["KeyRefetched"] += 1
+            if self._value == rejected and _is_over(self._refetched_at, REFETCH_COOLDOWN_S):
+                self._refetched_at = time.time()
+                telemetry.write(logging.INFO, "key refetched", metrics={"KeyRefetched": 1})
                 self._fetch()
             return None if self._value == rejected else self._value
 
-    def take_events(self) -> dict[str, int]:
-        """Return how often the secret was refetched and a stale key used since the last call."""
-        with self._lock:
-            events = {name: self._events[name] for name in ("KeyRefetched", "StaleKeyUsed")}
-            self._events.clear()
-            return events
-
     def _fetch(self) -> None:
-        secret_arn = required("API_KEY_SECRET_ARN")
+        self._read_at, self._lasts_s = time.time(), RETRY_S
+        secret_arn = telemetry.required("API_KEY_SECRET_ARN")
         try:
-            region = secret_arn.split(":")[3]  # not necessarily the functions'
-            answer = aws.client("secretsmanager", region).get_secret_value(SecretId=secret_arn)
-            secret = answer["SecretString"] if "SecretBinary" not in answer else ""
+            answer = aws.call("secretsmanager", "get_secret_value", SecretId=secret_arn)
+            self._value = parse(answer["SecretString"] if "SecretBinary" not in answer else None)
+            self._lasts_s = CACHE_S
+        except Unusable as cause:
+            self._value = None
+            telemetry.logger.error("secret not usable", extra={"cause": str(cause)})
         except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
-            logger.warning(
-                "secret not read",
-                extra={"reason": aws.reason(error), "stale_key": self._value is not None},
-            )
-            self._is_stale = True
-            self._fetch_after = time.monotonic() + RETRY_S
-            return
-        self._value = parse(secret)
-        self._is_stale = False
-        if self._value is None:
-            logger.error('secret not usable: it must be the plain key, or {"apiKey": "KEY"}')
-        self._fetch_after = time.monotonic() + (CACHE_S if self._value else RETRY_S)
+            metrics = {"StaleKeyUsed": 1} if self._value else {}
+            told = {"reason": aws.reason(error), "stale_key": self._value is not None}
+            telemetry.write(logging.WARNING, "secret not read", metrics=metrics, **told)
 
 
-def parse(secret: str) -> str | None:
-    """Return the key that a secret's text holds, None if it is empty or of another form."""
-    key: object = secret.strip()
-    if secret.lstrip()[:1] in ("{", "["):
-        try:
-            document = json.loads(secret)
-        except (ValueError, RecursionError):
-            return None
-        key = document.get("apiKey") if isinstance(document, dict) else None
-        key = key.strip() if isinstance(key, str) else None
-    return key if isinstance(key, str) and _USABLE.fullmatch(key) else None
+def _is_over(since: float, lasts_s: float) -> bool:
+    return not 0 <= time.time() - since < lasts_s  # nor does a clock that is set back prolong it
+
+
+def parse(secret: str | None) -> str:
+    """Return the key in a secret: the plain key, or JSON ``{"apiKey": "KEY"}`` or ``"KEY"``.
+
+    Raises Unusable. None stands for a binary secret.
+    """
+    if secret is None:
+        raise Unusable("binary: store the key as text")
+    key = request.strip(secret)
+    if key.startswith(("{", "[", '"')):
+        key = _from_json(key)
+    if not key:
+        raise Unusable("empty")
+    if not re.fullmatch("[!-~]+", key):  # visible ASCII: a paste gone wrong
+        raise Unusable("white space or other characters inside the key")
+    return key
+
+
+def _from_json(text: str) -> str:
+    try:
+        document = request.load(text)
+    except request.Unreadable:
+        document = None
+    key = document.get("apiKey") if isinstance(document, dict) else document
+    if not isinstance(key, str):
+        raise Unusable('JSON without a text "apiKey"')
+    return request.strip(key)

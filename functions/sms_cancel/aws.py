@@ -1,46 +1,52 @@
-"""Clients of AWS services: one of each, on one session, with short timeouts."""
+"""Calls to AWS services: one client of each, and no call lasts longer than ``CALL_S``."""
 
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import botocore.session
+import boto3.session
 from botocore.config import Config
 
-# The build leaves out botocore's data of all others.
-SERVICES = ("events", "secretsmanager", "sns", "sqs")
+SERVICES = ("events", "secretsmanager", "sns", "sqs")  # the build leaves out the data of all others
 
-# Two tries of one second each and a pause of at most one: a service that hangs costs 3 s (more
-# only where it has several addresses and none answers). botocore's own defaults (60 s, five tries)
-# would outlast the function.
-_CONFIG = Config(
-    connect_timeout=1,
-    read_timeout=1,
-    retries={"mode": "standard", "total_max_attempts": 2},
-    max_pool_connections=20,
-)
+CALL_S = 2  # two tries and the pause between them; a service that answers needs a tenth of it
 
-_clients: dict[tuple[str, str], Any] = {}
-# Not by boto3: what it adds, S3 transfers and resources, costs time at each start for nothing.
-_session = botocore.session.Session()
-_lock = threading.Lock()  # a session is not safe to create clients from two threads
+# Each bounds one step: connecting to one address, the TLS handshake, one read. Together they may
+# take 7 s, and a service that drips its answer has no end at all: hence CALL_S.
+_RETRIES = {"mode": "standard", "total_max_attempts": 2}
+_CONFIG = Config(connect_timeout=1, read_timeout=1, retries=_RETRIES, max_pool_connections=20)
+_session = boto3.session.Session()
+_clients: dict[str, Any] = {}
+_lock = threading.Lock()  # two threads must not create clients from one session
+_threads = ThreadPoolExecutor(max_workers=64)  # twice what the worker's items need, some may hang
+
+
+def client(service: str) -> Any:
+    """Return the client of one of the SERVICES, made at its first use."""
+    if service not in SERVICES:
+        raise ValueError(f"add {service!r} to SERVICES in {__name__}: its data does not ship")
+    with _lock:
+        if service not in _clients:
+            secret_arn = os.environ.get("API_KEY_SECRET_ARN", "")  # may be of another region
+            region = secret_arn.split(":")[3:4] if service == "secretsmanager" else None
+            _clients[service] = _session.client(service, *region or (), config=_CONFIG)
+        return _clients[service]
+
+
+def call(service: str, operation: str, **parameters: Any) -> Any:
+    """Call a service (``"sqs", "send_message"``); raises TimeoutError after ``CALL_S``."""
+    return _threads.submit(getattr(client(service), operation), **parameters).result(CALL_S)
 
 
 def reason(error: Exception) -> str:
     """Return why a call failed, by name: the texts of these exceptions are not ours to log."""
-    # Some of botocore's exceptions have a ``response`` that is None.
-    response = getattr(error, "response", None) or {}
+    response = getattr(error, "response", None) or {}  # some of botocore's have None
     return str(response.get("Error", {}).get("Code") or type(error).__name__)
 
 
-def client(service: str, region: str | None = None) -> Any:
-    """Return the botocore client of one of the SERVICES, made at its first use.
-
-    ``region``: the one to call, by default the functions' own.
-    """
-    if service not in SERVICES:
-        raise ValueError(f"add {service!r} to SERVICES in {__name__}: its data does not ship")
-    with _lock:
-        key = service, region or str(_session.get_config_variable("region"))
-        if key not in _clients:
-            _clients[key] = _session.create_client(*key, config=_CONFIG)
-        return _clients[key]
+def attributes(**values: str | int | None) -> dict[str, dict[str, str]]:
+    """Return message attributes as SNS and SQS take them, without the empty ones they refuse."""
+    types = {str: "String", int: "Number"}
+    given = {name: value for name, value in values.items() if value is not None}
+    return {n: {"DataType": types[type(v)], "StringValue": str(v)} for n, v in given.items()}

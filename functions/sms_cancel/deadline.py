@@ -1,192 +1,165 @@
-"""A hard end for one HTTP call, whatever the other side does.
+"""HTTP connections on which one deadline ends the whole call, whatever the other side does.
 
-``timeout=`` of an HTTP library bounds one read: a peer that drips byte by byte keeps the call
-alive for ever. Here a timer shuts the socket down, which ends every read, write and handshake.
+``timeout=`` of an HTTP library bounds one read: a peer that drips byte by byte keeps the call alive
+for ever. The sockets here give each of their operations only what is left of the call.
 """
 
-import os
+import http.client
 import socket
 import ssl
 import threading
 import time
-from contextlib import suppress
-from heapq import heappop, heappush
-from types import TracebackType
-from typing import Any, Self
+from pathlib import Path
+from typing import Any
 
+import certifi
 from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util.ssl_ import create_urllib3_context
 
-MAX_IDLE_S = 30  # of a kept connection
+MAX_IDLE_S = 30  # of a kept connection: NAT gateways drop idle connections silently
+MAX_ADDRESSES = 3  # of a host, that may be dead: each gets this share of the call
 
-_thread = threading.local()
+# The build makes a folder of the root certificates in which OpenSSL looks up the one that it needs;
+# reading the one file of certifi takes 15 ms of CPU.
+CA_FOLDER = Path(__file__).parents[1] / "ca-certificates"
 
 
-class _Watchdog:
-    """Expires deadlines from one thread: a thread for each call would cost a fifth of its CPU."""
+class Call(threading.local):
+    """The call that the current thread is making; ``sent``: the other side may have seen it."""
 
-    def __init__(self) -> None:
-        self._pending: list[tuple[float, int, Deadline]] = []  # a heap, the next to end first
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+    ends_at = 0.0  # of time.monotonic
+    sent = False
+    _connection: Any = None
+    _give_back: Any = None
 
-    def add(self, deadline: "Deadline", seconds: float) -> None:
-        with self._changed:
-            entry = (time.monotonic() + seconds, id(deadline), deadline)
-            heappush(self._pending, entry)
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, daemon=True)
-                thread.start()
-                self._thread = thread  # only now: without a thread no call would ever end
-            elif self._pending[0] is entry:
-                self._changed.notify()
+    def begin(self, seconds: float) -> None:
+        """Give what the thread does from now on so many seconds."""
+        self.ends_at, self.sent, self._connection = time.monotonic() + seconds, False, None
 
-    def _run(self) -> None:
+    def left_s(self) -> float:
+        """Return the seconds left; raise TimeoutError if there are none."""
+        left_s = self.ends_at - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        return left_s
+
+    def hold(self, connection: Any, give_back: Any) -> None:
+        """Hold the connection of the call until its answer is known."""
+        self._connection, self._give_back = connection, give_back
+
+    def end(self, *, keep: bool) -> None:
+        """Keep the connection for another call, or close it."""
+        if self._connection is not None:
+            if not keep:
+                self._connection.close()
+            self._give_back(self._connection)
+
+
+call = Call()
+
+
+class _Socket(socket.socket):
+    def sendall(self, *args: Any) -> None:
+        self.settimeout(call.left_s())
+        call.sent = True
+        super().sendall(*args)
+
+    def recv_into(self, *args: Any) -> int:
+        self.settimeout(call.left_s())
+        return super().recv_into(*args)
+
+
+class _TLSSocket(_Socket, ssl.SSLSocket):
+    pass
+
+
+class _Response(http.client.HTTPResponse):
+    def _read_status(self) -> tuple[str, int, str]:
+        """Read past interim answers (RFC 9110, 15.2): http.client takes all but 100 for final."""
         while True:
-            with self._changed:
-                left_s = self._pending[0][0] - time.monotonic() if self._pending else None
-                if left_s is None or left_s > 0:
-                    self._changed.wait(left_s)
-                    continue
-                _, _, deadline = heappop(self._pending)
-            deadline.expire()
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if status >= 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
 
 
-_watchdog = _Watchdog()
-
-
-class Deadline:
-    """Bounds the calls made through a ``DeadlineAdapter`` inside the ``with`` block.
-
-    ``expired`` says that time ran out; ``connected`` that the request may have left, so that
-    the other side may have acted on it.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.expired = False
-        self.connected = False
-        self._seconds = seconds
-        self._ended = False
-        self._socket: socket.socket | None = None
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        _thread.deadline = self
-        _watchdog.add(self, self._seconds)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            self._ended = True
-            self._drop()
-        _thread.deadline = None
-
-    def expire(self) -> None:
-        """End the call: shut its socket down, now or as soon as it has one."""
-        with self._lock:
-            if not self._ended:
-                self.expired = True
-                self._shut_down()
-
-    def watch(self, sock: socket.socket) -> None:
-        """Take charge of the socket that the call runs on."""
-        with self._lock:
-            self._drop()
-            # A duplicate, because TLS empties the socket object it wraps, and an answer with
-            # `Connection: close` drops it while the body is still to be read.
-            self._socket = socket.socket(fileno=os.dup(sock.fileno()))
-            if self.expired:
-                self._shut_down()
-
-    def _shut_down(self) -> None:
-        if self._socket is not None:
-            with suppress(OSError):  # the peer may have gone first
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-    def _drop(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-
-class _WatchedConnection(HTTPConnection):
-    _used_at = 0.0  # by the wall clock: the other may stand still while Lambda freezes us
+class _Connection(HTTPConnection):
+    response_class = _Response
+    _used_at = 0.0  # wall clock: a monotonic clock may stop while Lambda freezes the process
 
     def _new_conn(self) -> socket.socket:
-        sock = super()._new_conn()
-        _thread.deadline.watch(sock)
-        return sock
-
-    def connect(self) -> None:
-        super().connect()
-        _thread.deadline.connected = True
-        self._used_at = time.time()
+        """Connect to the first address of the host that answers."""
+        failure, share_s = OSError("no address"), call.left_s() / MAX_ADDRESSES
+        found = socket.getaddrinfo(self.host.strip("[]"), self.port, type=socket.SOCK_STREAM)
+        for *kind, _, address in found:
+            sock = _Socket(*kind)
+            try:
+                sock.settimeout(min(share_s, call.left_s()))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(call.left_s())  # for the TLS handshake, which CPython bounds
+            except OSError as error:
+                failure = error
+                sock.close()
+            else:
+                self._used_at = time.time()
+                return sock
+        raise failure
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None and not _thread.deadline.connected:  # kept from an earlier call
-            _thread.deadline.watch(self.sock)
-            _thread.deadline.connected = True
         super().request(*args, **kwargs)
         self._used_at = time.time()
 
     @property
     def is_connected(self) -> bool:
-        """True if the connection, kept from an earlier call, can carry another."""
-        # On the way to the provider it may have been forgotten by now, without a word to us.
-        return time.time() - self._used_at < MAX_IDLE_S and self._is_open()
-
-    def _is_open(self) -> bool:
-        return super().is_connected
-
-
-class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
-    sock: ssl.SSLSocket | None
-
-    def _is_open(self) -> bool:
-        # What waits to be read on a new connection may be its session tickets: not its end, as
-        # urllib3 thinks.
-        if self.sock is None:
+        """True if a kept connection can carry another call."""
+        if self.sock is None or time.time() - self._used_at >= MAX_IDLE_S:
             return False
         self.sock.settimeout(0)
         try:
             self.sock.recv(1)
-        except OSError as error:
-            return isinstance(error, ssl.SSLWantReadError)
-        finally:
-            self.sock.settimeout(self.timeout)
+        except OSError as error:  # what waits to be read may be TLS session tickets: not its end
+            return isinstance(error, BlockingIOError | ssl.SSLWantReadError)
         return False  # it ended, or a byte came that nobody asked for
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _WatchedConnection
+class _TLSConnection(_Connection, HTTPSConnection):
+    pass
 
-    def connect(self, timeout_s: float) -> None:
-        connection = self._get_conn()
-        connection.timeout = timeout_s
-        connection.connect()
-        self._put_conn(connection)
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+    def _put_conn(self, conn: Any) -> None:
+        # Not yet: whatever desynchronises a connection must end with it.
+        call.hold(conn, super()._put_conn)
 
 
 class _TLSPool(_Pool, HTTPSConnectionPool):
-    ConnectionCls = _WatchedTLSConnection
+    ConnectionCls = _TLSConnection
 
 
-class DeadlineAdapter(HTTPAdapter):
-    """A requests adapter whose calls must run inside a ``Deadline``."""
+class Adapter(HTTPAdapter):
+    """A requests adapter for what a thread does between ``call.begin`` and ``call.end``."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        context = create_urllib3_context()
+        roots = {"capath": CA_FOLDER} if CA_FOLDER.is_dir() else {"cafile": certifi.where()}
+        context.load_verify_locations(**roots)
+        context.sslsocket_class = _TLSSocket
+        super().init_poolmanager(*args, ssl_context=context, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
-    def connect(self, request: PreparedRequest, verify: bool | str, timeout_s: float) -> None:
-        """Open the connection that a request will need, and keep it for the first that comes."""
-        pool: Any = self.get_connection_with_tls_context(request, verify)
-        self.cert_verify(pool, str(request.url), verify, None)
-        pool.connect(timeout_s)
+    def cert_verify(self, *args: Any) -> None:
+        """Leave it to the context: requests would read all roots for each connection."""
+
+    def connect(self, request: PreparedRequest) -> None:
+        """Open the connection that a request will need."""
+        pool: Any = self.get_connection_with_tls_context(request, verify=True)
+        connection = pool._get_conn()  # noqa: SLF001
+        connection.connect()
+        pool._put_conn(connection)  # noqa: SLF001
+        call.end(keep=True)

@@ -1,107 +1,54 @@
-"""The closed vocabulary of what can become of one request to cancel an SMS."""
+"""What can become of one request to cancel an SMS: the table that the README shows."""
 
-from enum import StrEnum
-from typing import NamedTuple, Self
+from enum import Enum, StrEnum
+from http import HTTPStatus
+from typing import Self
+
+
+class Kind(Enum):
+    """What an outcome leads to, at either door."""
+
+    DONE = "done"  # the SMS will not be sent
+    FINAL = "final"  # no retry can change it: dead-letter now
+    BLOCKED = "blocked"  # every cancel fails until an operator acts: alert, and retry slowly
+    PASSING = "passing"  # ask again
 
 
 class Outcome(StrEnum):
-    """One word for what became of a cancel, and ``detail``, one sentence for who asked.
+    """One word for what became of a cancel, with its kind, HTTP status and ``detail``.
 
-    The sentence is ours: the provider's own text is translated and may echo input, so it is never
-    relayed. What a word means for a caller, a queue or an operator stands with its owner:
-    HTTP answers in ``api``, queue dispositions in ``worker``, alerts in ``cancellation``,
-    provider codes in ``smspartner``.
+    ``detail`` is a sentence of ours that says what the caller can do. SMS Partner's own text is
+    translated and may echo input, so it is never relayed.
     """
 
+    kind: Kind
+    status: HTTPStatus
     detail: str
 
-    def __new__(cls, word: str, detail: str) -> Self:
+    def __new__(cls, word: str, kind: Kind, status: int, detail: str) -> Self:
         member = str.__new__(cls, word)
-        member._value_ = word
-        member.detail = detail
+        member._value_, member.kind, member.detail = word, kind, detail
+        member.status = HTTPStatus(status)
         return member
 
-    CANCELLED = (
-        "cancelled",
-        "The SMS is cancelled and will not be sent.",
-    )
-    ALREADY_CANCELLED = (
-        "already_cancelled",
-        "The SMS was cancelled before and will not be sent.",
-    )
-    NOT_FOUND = (
-        "not_found",
-        "SMS Partner knows no message with this id: check the id and the account it belongs to.",
-    )
-    TOO_LATE = (
-        "too_late",
-        "The SMS leaves in less than five minutes, SMS Partner no longer cancels it: "
-        "warn its recipients if it matters.",
-    )
-    ALREADY_SENT = (
-        "already_sent",
-        "The SMS has been sent and cannot be cancelled: warn its recipients if it matters.",
-    )
-    INVALID_REQUEST = (
-        "invalid_request",
-        "The request names no valid message: messageId must be 1 to 20 digits, "
-        "as SMS Partner returned it when the SMS was scheduled.",
-    )
-    API_KEY_REJECTED = (
-        "api_key_rejected",
-        "SMS Partner rejects the API key, so nothing can be cancelled: "
-        "ask again once the operator has put a valid key into the secret.",
-    )
-    CREDITS_EXHAUSTED = (
-        "credits_exhausted",
-        "The SMS Partner account has no credits, so it refuses to cancel: "
-        "ask again once the operator has topped it up.",
-    )
-    ACCOUNT_BLOCKED = (
-        "account_blocked",
-        "SMS Partner refuses this account or this address, so nothing can be cancelled: "
-        "ask again once the operator has settled it with SMS Partner.",
-    )
-    THROTTLED = (
-        "throttled",
-        "SMS Partner received too many requests in a minute: ask again after it.",
-    )
-    UNAVAILABLE = (
-        "unavailable",
-        "SMS Partner could not be reached or failed, so the SMS counts as not cancelled: "
-        "ask again, it is safe.",
-    )
-    TIMED_OUT = (
-        "timed_out",
-        "SMS Partner was asked but gave no whole answer, the SMS may or may not be cancelled: "
-        "ask again, it is safe.",
-    )
-    UNREADABLE = (
-        "unreadable",
-        "SMS Partner gave an answer that means nothing known, so the SMS counts as not cancelled: "
-        "ask again, it is safe.",
-    )
-    KEY_UNAVAILABLE = (
-        "key_unavailable",
-        "No usable API key could be read from the secret, SMS Partner was not asked: "
-        "ask again once the operator has seen to it.",
-    )
+    # fmt: off
+    CANCELLED = "cancelled", Kind.DONE, 200, "The SMS is cancelled and will not be sent."
+    ALREADY_CANCELLED = "already_cancelled", Kind.DONE, 200, "The SMS was already cancelled and will not be sent."
+    NOT_FOUND = "not_found", Kind.FINAL, 404, "SMS Partner knows no message with this id: check the id and its account."
+    TOO_LATE = "too_late", Kind.FINAL, 409, "The SMS leaves in less than five minutes, SMS Partner no longer cancels it: warn its recipients."
+    ALREADY_SENT = "already_sent", Kind.FINAL, 409, "The SMS has been sent and cannot be cancelled: warn its recipients."
+    INVALID_REQUEST = "invalid_request", Kind.FINAL, 400, "messageId must be 1 to 20 digits, as SMS Partner returned it when the SMS was scheduled."
+    API_KEY_REJECTED = "api_key_rejected", Kind.BLOCKED, 502, "SMS Partner rejects the API key: ask again once the operator has replaced it."
+    CREDITS_EXHAUSTED = "credits_exhausted", Kind.BLOCKED, 502, "The SMS Partner account has no credits: ask again once the operator has topped it up."
+    ACCOUNT_BLOCKED = "account_blocked", Kind.BLOCKED, 502, "SMS Partner refuses this account or address: ask again once the operator has settled it."
+    THROTTLED = "throttled", Kind.PASSING, 503, "SMS Partner received too many requests in a minute: ask again in the next one."
+    UNAVAILABLE = "unavailable", Kind.PASSING, 503, "SMS Partner cannot be reached or failed, the SMS counts as not cancelled: ask again, it is safe."
+    TIMED_OUT = "timed_out", Kind.PASSING, 504, "SMS Partner gave no whole answer, the SMS may or may not be cancelled: ask again, it is safe."
+    UNREADABLE = "unreadable", Kind.PASSING, 502, "SMS Partner's answer makes no sense, the SMS counts as not cancelled: ask again, it is safe."
+    KEY_UNAVAILABLE = "key_unavailable", Kind.PASSING, 503, "The secret holds no usable API key, so SMS Partner was not asked: ask again shortly."
+    # fmt: on
 
     @property
     def done(self) -> bool:
         """True only where the SMS is certain not to be sent."""
-        return self in (Outcome.CANCELLED, Outcome.ALREADY_CANCELLED)
-
-
-class Cancellation(NamedTuple):
-    """What became of one request to cancel; ``latencies_ms`` has one entry per provider call."""
-
-    message_id: str | None  # None where the request named no valid one
-    outcome: Outcome
-    code: int | None = None
-    http_status: int | None = None
-    latencies_ms: tuple[float, ...] = ()
-    duration_ms: float = 0.0
-    recall_id: str | None = None
-    margin_s: int | None = None  # until the cut-off, negative after it; None where none is known
-    settled_at: float | None = None  # of time.time; None where it is to be tried again
+        return self.kind is Kind.DONE

@@ -1,85 +1,63 @@
-"""What is written down: one log line per cancel, metrics per invocation, nothing secret."""
+"""What is written down: log lines, which may carry metrics of their own, and nothing secret."""
 
+import logging
+import os
+import time
 import traceback
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit, single_metric
 
-from sms_cancel.environment import ConfigurationError
-from sms_cancel.outcome import Cancellation, Outcome
+logger = Logger(location=None)  # for most lines it would be the same place in this file
 
-logger = Logger()
+UNITS = {"ProviderLatency": "Milliseconds", "QueueAge": "Milliseconds", "CutOffMargin": "Seconds"}
 
-_NEEDS_AN_OPERATOR = (
-    Outcome.API_KEY_REJECTED,
-    Outcome.CREDITS_EXHAUSTED,
-    Outcome.ACCOUNT_BLOCKED,
-    Outcome.KEY_UNAVAILABLE,
-)
+# Of what Powertools adds to each line, said by the log group or of no use to a reader.
+LEFT_OUT = dict.fromkeys(("function_arn", "function_memory_size", "function_name"))
+
+Metrics = Mapping[str, float | Sequence[float]]
 
 
-def log_settled(cancellation: Cancellation, door: str, **queue: object) -> None:
-    """Write the one line per cancel, without what is None; ``queue``: what only that door knows."""
-    if cancellation.outcome.done:
-        write = logger.info
-    elif cancellation.outcome in _NEEDS_AN_OPERATOR:
-        write = logger.error
-    else:
-        write = logger.warning
-    write(
-        "cancel settled",
-        extra={
-            "message_id": cancellation.message_id,
-            "outcome": cancellation.outcome,
-            "code": cancellation.code,
-            "http_status": cancellation.http_status,
-            "attempts": len(cancellation.latencies_ms),
-            "duration_ms": round(cancellation.duration_ms),
-            "door": door,
-            "recall_id": cancellation.recall_id,
-            "margin_s": cancellation.margin_s,
-            **queue,
-        },
-    )
+class ConfigurationError(Exception):
+    """An environment variable is missing or wrong.
 
-
-def log_bug(error: BaseException) -> None:
-    """Write down where an unexpected exception arose, but not its text, which may hold a URL."""
-    logger.error(
-        "bug",
-        extra={
-            "error": str(error) if isinstance(error, ConfigurationError) else type(error).__name__,
-            "frames": [
-                f"{frame.filename}:{frame.lineno} {frame.name}"
-                for frame in traceback.extract_tb(error.__traceback__)
-            ],
-        },
-    )
-
-
-def emit_metrics(
-    cancellations: Sequence[Cancellation], events: dict[str, int], queue_ages_ms: Sequence[int]
-) -> None:
-    """Print the invocation's metrics in CloudWatch's embedded metric format.
-
-    ``events``: metrics that are plain counts, by name; without those that did not happen.
+    The text names the variable and what it must be, never its value: it is safe to log.
     """
-    # A dimension has one value per blob, so each outcome has a blob of its own.
-    for outcome, count in Counter(each.outcome for each in cancellations).items():
-        with single_metric("Cancellations", MetricUnit.Count, count) as metric:
-            metric.add_dimension("outcome", outcome)
-    values: list[tuple[str, MetricUnit, float]] = [
-        (name, MetricUnit.Count, count) for name, count in events.items() if count
-    ]
-    for each in cancellations:
-        values.append(("Attempts", MetricUnit.Count, len(each.latencies_ms)))
-        values += [("ProviderLatency", MetricUnit.Milliseconds, ms) for ms in each.latencies_ms]
-        if each.settled_at is not None and each.margin_s is not None:
-            values.append(("CutOffMargin", MetricUnit.Seconds, each.margin_s))
-    values += [("QueueAge", MetricUnit.Milliseconds, ms) for ms in queue_ages_ms]
-    metrics = EphemeralMetrics()
-    for name, unit, value in values:
-        metrics.add_metric(name, unit, value)
-    metrics.flush_metrics()
+
+
+def required(name: str) -> str:
+    """Return an environment variable; raise ConfigurationError if it is missing or empty."""
+    if not (value := os.environ.get(name)):
+        raise ConfigurationError(f"environment variable {name} is not set")
+    return value
+
+
+def write(level: int, message: str, *, metrics: Metrics, **fields: Any) -> None:
+    """Log a line that is also its metrics, in CloudWatch's embedded metric format (EMF).
+
+    ``Cancellations`` has the dimensions ``service`` and ``outcome``, which must be one of the
+    fields; all others ``service`` alone. One event is one line: nothing to collect or to flush.
+    """
+    of_outcome = [name for name in metrics if name == "Cancellations"]
+    of_service = [name for name in metrics if name != "Cancellations"]
+    directives = [_directive(["service", "outcome"], of_outcome)] if of_outcome else []
+    directives += [_directive(["service"], of_service)] if of_service else []
+    emf = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": directives}
+    logger.log(  # type: ignore[attr-defined]
+        level, message, extra={**LEFT_OUT, **fields, **metrics, "_aws": emf if metrics else None}
+    )
+
+
+def _directive(dimensions: list[str], names: list[str]) -> dict[str, Any]:
+    metrics = [{"Name": name, "Unit": UNITS.get(name, "Count")} for name in names]
+    namespace = os.environ.get("POWERTOOLS_METRICS_NAMESPACE")
+    return {"Namespace": namespace, "Dimensions": [dimensions], "Metrics": metrics}
+
+
+def bug(error: BaseException) -> None:
+    """Write down where an unexpected exception arose, but not its text, which may hold a URL."""
+    reason = str(error) if isinstance(error, ConfigurationError) else type(error).__name__
+    places = traceback.extract_tb(error.__traceback__)
+    frames = [f"{place.filename}:{place.lineno} {place.name}" for place in places]
+    write(logging.ERROR, "bug", metrics={"Bugs": 1}, error=reason, frames=frames)

@@ -1,52 +1,38 @@
-"""The queue door: SQS messages ``{"messageId": 300}``, in partial batch responses.
+"""The queue door: SQS messages ``{"messageId": 300}``, in partial batch responses."""
 
-One with ``"sendAt"`` is tried until its cut-off, five minutes before that time, and once after it.
-"""
-
-import json
 import math
 import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from sms_cancel import aws, cancellation, telemetry
-from sms_cancel.environment import ConfigurationError, required
-from sms_cancel.outcome import Cancellation, Outcome
+from sms_cancel import aws, cancellation, report, request, telemetry
+from sms_cancel.cancellation import Cancellation
+from sms_cancel.outcome import Kind
+from sms_cancel.telemetry import ConfigurationError, required
 
-RESERVE_S = 12  # for a refetched key, a dead letter, a visibility change, an alert: 3 s each
-RETRY_BEFORE_S = 10  # the cut-off: so long may the message take to come back
+# For a refetched key, a dead letter, a visibility, an alert, an event, and the code itself.
+RESERVE_S = 5 * aws.CALL_S + 0.5
+RETRY_BEFORE_S = 10  # before the cut-off, to allow for redelivery
 MAX_THREADS = 20  # ten take 1.7 times as long for a hundred messages, forty no less (make bench)
 
-DEAD_LETTER_NOW = (
-    Outcome.NOT_FOUND,
-    Outcome.TOO_LATE,
-    Outcome.ALREADY_SENT,
-    Outcome.INVALID_REQUEST,
-)
-RETRY_SLOWLY = (Outcome.API_KEY_REJECTED, Outcome.CREDITS_EXHAUSTED, Outcome.ACCOUNT_BLOCKED)
+MAX_DELAY_S = 120  # once the key or the credit is repaired, no cancel may sleep on
 
 Record = dict[str, Any]  # one message of the event
 
 
-class Request(NamedTuple):
-    """What a message asks for; ``message_id`` is None where it names none."""
+class Handled(NamedTuple):
+    """What became of one message; ``disposition``: ``done``, ``dead_lettered`` or ``retry``.
 
-    message_id: str | None
-    recall_id: str | None = None
-    send_at: datetime | None = None
+    ``cancellation`` is None where no cancel was begun, or a bug ended it.
+    """
 
-    @property
-    def margin_s(self) -> int | None:
-        """Whole seconds until the cut-off, negative after it; None where there is none."""
-        if self.send_at is None:
-            return None
-        return math.floor((self.send_at - cancellation.CUT_OFF).timestamp() - time.time())
+    disposition: str
+    cancellation: Cancellation | None = None
 
 
 @telemetry.logger.inject_lambda_context(log_event=False, clear_state=True)
@@ -56,145 +42,93 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     ``{"batchItemFailures": [{"itemIdentifier": "<the message's id>"}]}``, as AWS documents it
     for ReportBatchItemFailures.
     """
-    cancellation.check_configuration()
-    required("QUEUE_URL")
-    required("DEAD_LETTER_QUEUE_URL")
+    cancellation.check_configuration("QUEUE_URL", "DEAD_LETTER_QUEUE_URL")
     _max_receive_count()
     records = event.get("Records")
     if not records:  # an empty answer would tell Lambda that all is done
         raise ValueError("not an SQS event: it has no Records")
-    budget_s = context.get_remaining_time_in_millis() / 1000 - RESERVE_S
-    settled: list[Cancellation] = []
-    queue_ages_ms: list[int] = []
-    handle = partial(
-        _handle,
-        ends_at=time.monotonic() + budget_s,
-        settled=settled,
-        queue_ages_ms=queue_ages_ms,
-    )
+    ends_at = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_S
     # Threads of our own: Powertools' batch processor takes one item after the other.
     with ThreadPoolExecutor(MAX_THREADS) as pool:
-        leave_the_queue = list(pool.map(handle, records))
-    cancellation.report(
-        settled, door="queue", request_id=context.aws_request_id, queue_ages_ms=queue_ages_ms
-    )
+        handled = list(pool.map(partial(_handle, ends_at=ends_at), records))
+    tried = [each.cancellation for each in handled if each.cancellation]
+    settled = [e.cancellation for e in handled if e.cancellation and e.disposition != "retry"]
+    report.tell(tried, settled, door="queue", request_id=context.aws_request_id)
     return {
         "batchItemFailures": [
             {"itemIdentifier": record["messageId"]}
-            for record, leaves in zip(records, leave_the_queue, strict=True)
-            if not leaves
+            for record, each in zip(records, handled, strict=True)
+            if each.disposition == "retry"
         ]
     }
 
 
-def _handle(
-    record: Record, ends_at: float, settled: list[Cancellation], queue_ages_ms: list[int]
-) -> bool:
-    """Settle one message; return True if it may leave the queue. Never raises."""
+def _handle(record: Record, ends_at: float) -> Handled:
+    """Settle one message. Never raises: one item's trouble must stay its own."""
     if time.monotonic() >= ends_at:
-        return False
+        extra = {"sqs_message_id": record["messageId"]}
+        telemetry.logger.warning("no time left to begin", extra=extra)
+        return Handled("retry")
     try:
-        request = _read(record["body"])
-        is_late = (request.margin_s or 0) < 0
-        result = _cancel(request.message_id, ends_at)
-        age_ms = int(time.time() * 1000) - int(record["attributes"]["SentTimestamp"])
-        disposition = _dispose(record, request, result, is_late=is_late)
-        result = result._replace(
-            recall_id=request.recall_id,
-            margin_s=request.margin_s,
-            settled_at=None if disposition == "retry" else time.time(),
-        )
-        telemetry.log_settled(
-            result,
+        cancelled = cancellation.cancel(request.read(record["body"]), ends_at)
+        disposition = _dispose(record, cancelled)
+        sent_at_ms = int(record["attributes"]["SentTimestamp"])
+        report.log(
+            cancelled,
             door="queue",
             disposition=disposition,
-            send_at=request.send_at and request.send_at.isoformat(),
             receive_count=_receive_count(record),
-            queue_age_ms=age_ms,
+            queue_age_ms=round(cancelled.ended_at * 1000) - sent_at_ms,
         )
-        settled.append(result)
-        queue_ages_ms.append(age_ms)
-    except Exception as error:  # noqa: BLE001  one item's trouble must stay its own
-        telemetry.log_bug(error)
-        _delay(record, Outcome.UNREADABLE)  # without it, it would sleep for three minutes
-        return False
-    return disposition != "retry"
+    except Exception as error:  # noqa: BLE001  see above
+        telemetry.bug(error)
+        _delay(record, Kind.PASSING)  # otherwise it stays hidden for the queue's full 180 s
+        return Handled("retry")
+    return Handled(disposition, cancelled)
 
 
-def _read(body: str) -> Request:
-    """Read a message; where a field that may be left out is not readable, it was left out."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        return Request(None)
-    message_id = cancellation.read_message_id(document.get("messageId"))
-    recall_id = document.get("recallId")
-    send_at = cancellation.read_send_at(document.get("sendAt"))
-    if "sendAt" in document and send_at is None:
-        telemetry.logger.warning("sendAt not readable", extra={"message_id": message_id})
-    return Request(message_id, recall_id if cancellation.is_recall_id(recall_id) else None, send_at)
-
-
-def _cancel(message_id: str | None, ends_at: float) -> Cancellation:
-    if message_id is None:
-        return Cancellation(None, Outcome.INVALID_REQUEST)
-    return cancellation.cancel(message_id, ends_at)
-
-
-def _dispose(record: Record, request: Request, result: Cancellation, *, is_late: bool) -> str:
+def _dispose(record: Record, cancelled: Cancellation) -> str:
     """Return ``done`` or ``dead_lettered``, or ``retry`` once the message waits for that."""
-    outcome = result.outcome
-    if outcome.done:
+    kind = cancelled.outcome.kind
+    if kind is Kind.DONE:
         return "done"
-    detail = outcome.detail
-    if is_late and request.send_at and outcome not in DEAD_LETTER_NOW:
-        cut_off = (request.send_at - cancellation.CUT_OFF).isoformat()
-        detail += f" It is not tried again: the cut-off, five minutes before sendAt, was {cut_off}."
-    is_last = is_late or _receive_count(record) >= _max_receive_count()
-    if (outcome in DEAD_LETTER_NOW or is_last) and _dead_letter(record, result, detail):
+    is_last = _receive_count(record) >= _max_receive_count()
+    if (kind is Kind.FINAL or is_last) and _dead_letter(record, cancelled):
         return "dead_lettered"
-    _delay(record, outcome, None if is_late else request.margin_s)
+    _delay(record, kind, cancelled.margin_s)
     return "retry"
 
 
-def _dead_letter(record: Record, result: Cancellation, detail: str) -> bool:
+def _dead_letter(record: Record, cancelled: Cancellation) -> bool:
     """Put a copy that says why into the dead-letter queue; return False if that failed."""
-    attributes = {
-        "outcome": {"DataType": "String", "StringValue": result.outcome.value},
-        "detail": {"DataType": "String", "StringValue": detail},
-        "originalMessageId": {"DataType": "String", "StringValue": record["messageId"]},
-    }
-    if result.code is not None:  # SQS refuses an empty value
-        attributes["code"] = {"DataType": "Number", "StringValue": str(result.code)}
+    attributes = aws.attributes(
+        outcome=cancelled.outcome.value,
+        code=cancelled.code,
+        detail=cancelled.request.problem or cancelled.outcome.detail,
+        originalMessageId=record["messageId"],
+    )
+    queue_url, body = required("DEAD_LETTER_QUEUE_URL"), record["body"]
+    message = {"QueueUrl": queue_url, "MessageBody": body, "MessageAttributes": attributes}
     try:
-        copied = aws.client("sqs").send_message(
-            QueueUrl=required("DEAD_LETTER_QUEUE_URL"),
-            MessageBody=record["body"],
-            MessageAttributes=attributes,
-        )
-        return bool(copied["MessageId"])
+        return bool(aws.call("sqs", "send_message", **message)["MessageId"])
     except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
         telemetry.logger.error("not dead-lettered", extra={"reason": aws.reason(error)})
         return False
 
 
-def _delay(record: Record, outcome: Outcome, margin_s: int | None = None) -> None:
-    """Have SQS show the message again after 5, 10, 20 … 120 s; 30, 60, 120 s where it is slow.
+def _delay(record: Record, kind: Kind, margin_s: int | None = None) -> None:
+    """Have SQS show the message again after 5, 10, 20 … 120 s; 30, 60, 120 s where it is blocked.
 
-    Before the cut-off, where there is one, as long as that leaves five seconds.
+    Before the cut-off, as long as that leaves five seconds.
     """
-    first_s = 30 if outcome in RETRY_SLOWLY else 5
     try:
-        delay_s = min(120, first_s * 2 ** (_receive_count(record) - 1))
-        if margin_s is not None:
+        first_s = 30 if kind is Kind.BLOCKED else 5
+        delay_s = min(MAX_DELAY_S, first_s * 2 ** (_receive_count(record) - 1))
+        if margin_s is not None and margin_s >= 0:
             delay_s = min(delay_s, max(5, margin_s - RETRY_BEFORE_S))
-        aws.client("sqs").change_message_visibility(
-            QueueUrl=required("QUEUE_URL"),
-            ReceiptHandle=record["receiptHandle"],
-            VisibilityTimeout=math.ceil(delay_s * random.uniform(0.8, 1)),
-        )
+        which = {"QueueUrl": required("QUEUE_URL"), "ReceiptHandle": record["receiptHandle"]}
+        visible_in_s = math.ceil(delay_s * random.uniform(0.8, 1))
+        aws.call("sqs", "change_message_visibility", **which, VisibilityTimeout=visible_in_s)
     except Exception as error:  # noqa: BLE001  as above
         # It is tried again all the same, after the queue's own visibility timeout.
         telemetry.logger.warning("visibility not set", extra={"reason": aws.reason(error)})

@@ -1,0 +1,166 @@
+"""Many cancels in one request: each becomes a message on the queue."""
+
+import json
+import logging
+import math
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from sms_cancel import aws, request, telemetry
+from sms_cancel.outcome import Outcome
+from sms_cancel.request import Request
+
+FIELDS = {"messageIds", "sendAt", "recallId"}
+MAX_IDS = 1000
+MAX_BYTES = 64 * 1024  # a thousand ids of twenty digits take 24 KiB
+MAX_ECHO = 64  # longest echo of an invalid id
+BATCH = 10  # the most that SQS takes at once
+MAX_THREADS = 10
+TRIES = 3
+PAUSE_S = 0.2  # before the second try 0.2 to 0.4 s, before the third 0.4 to 0.8 s
+
+TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+NOT_QUEUED = "The queue did not take it: send it again, it is safe."
+
+Rejected = dict[str, Any]  # messageId, as it was given, and detail
+
+
+class Refused(Exception):
+    """The request as a whole is refused; the text says what to send, and echoes nothing."""
+
+    def __init__(self, text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Bulk(NamedTuple):
+    """What one request asks for; ``requests`` has each valid one once, with its id as given."""
+
+    send_at: datetime | None
+    recall_id: str | None
+    requests: dict[Request, int | str]
+    rejected: list[Rejected]
+
+
+def read(body: bytes) -> Bulk:
+    """Read ``{"messageIds": [300, "301"], "sendAt": "…", "recallId": "…"}``, without side effects.
+
+    The last two may be left out. An invalid id is only rejected; all else raises Refused.
+    """
+    document = _load(body)
+    given = document.get("messageIds")
+    if not isinstance(given, list) or not given:
+        raise Refused('Send a JSON object with "messageIds", a list of at least one id.')
+    if len(given) > MAX_IDS:
+        raise Refused(f"A request has at most {MAX_IDS:,} ids: send it in parts.", TOO_LARGE)
+    if not document.keys() <= FIELDS:  # a misspelt sendAt would silently mean no deadline
+        raise Refused('Send no fields besides "messageIds", "sendAt" and "recallId".')
+    asked_for = Bulk(_send_at(document), _recall_id(document), {}, [])
+    for each in given:
+        if message_id := request.read_message_id(each):
+            asked = Request(message_id, asked_for.send_at, asked_for.recall_id)
+            asked_for.requests.setdefault(asked, each)
+        else:
+            asked_for.rejected.append(_reject(each, Outcome.INVALID_REQUEST.detail))
+    return asked_for
+
+
+def _load(body: bytes) -> dict[str, Any]:
+    if len(body) > MAX_BYTES:
+        text = f"A request has at most {MAX_BYTES // 1024} KiB: send it in parts."
+        raise Refused(text, TOO_LARGE)
+    try:
+        document = request.load(body)
+    except request.Unreadable as error:
+        raise Refused(f'The body {error}: send a JSON object with "messageIds".') from None
+    return document if isinstance(document, dict) else {}
+
+
+def _send_at(document: dict[str, Any]) -> datetime | None:
+    send_at = request.read_send_at(document.get("sendAt"))
+    if "sendAt" in document and send_at is None:
+        example = "2030-01-31T09:00:00+01:00"
+        raise Refused(f"sendAt must be a date and a time with an offset, such as {example}.")
+    if request.is_past(send_at):
+        raise Refused("sendAt must be in the future: check its offset, or leave it out.")
+    return send_at
+
+
+def _recall_id(document: dict[str, Any]) -> str | None:
+    recall_id = request.read_recall_id(document.get("recallId"))
+    if "recallId" in document and recall_id is None:
+        raise Refused("recallId must be 1 to 64 letters, digits, hyphens or underscores.")
+    return recall_id
+
+
+def _reject(given: Any, detail: str) -> Rejected:
+    text = given if isinstance(given, str) else json.dumps(given)
+    is_number = type(given) is int or (type(given) is float and math.isfinite(given))
+    echo = given if is_number and len(text) <= MAX_ECHO else text[:MAX_ECHO]
+    return {"messageId": echo, "detail": detail}
+
+
+def enqueue(asked_for: Bulk, request_id: str, ends_at: float) -> tuple[int, list[Rejected]]:
+    """Put a message for each id on the queue (``QUEUE_URL``), until ``ends_at`` at the latest.
+
+    Returns how many it took, and what is rejected: every id that is not in there is on the queue.
+    """
+    begun_at = time.monotonic()
+    telemetry.required("QUEUE_URL")
+    # A message group is a tenant of a fair queue: a large one does not delay the others.
+    put = partial(_put, group=asked_for.recall_id or request_id, ends_at=ends_at)
+    requests = list(asked_for.requests)
+    batches = [requests[at : at + BATCH] for at in range(0, len(requests), BATCH)]
+    with ThreadPoolExecutor(MAX_THREADS) as pool:
+        left = [each for batch in pool.map(put, batches) for each in batch]
+    accepted = len(requests) - len(left)
+    not_queued = [_reject(asked_for.requests[each], NOT_QUEUED) for each in left]
+    rejected = asked_for.rejected + not_queued
+    telemetry.write(
+        logging.INFO,
+        "cancels queued",
+        metrics={"CancelsQueued": accepted} if accepted else {},
+        accepted=accepted,
+        rejected=len(rejected),
+        recall_id=asked_for.recall_id,
+        send_at=asked_for.send_at and asked_for.send_at.isoformat(),
+        duration_ms=round((time.monotonic() - begun_at) * 1000),
+    )
+    return accepted, rejected
+
+
+def _put(left: list[Request], group: str, ends_at: float) -> list[Request]:
+    """Send a batch, three times at most; return the requests that SQS did not confirm."""
+    for attempt in range(TRIES):
+        if attempt:
+            time.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1))
+        if time.monotonic() >= ends_at:
+            break
+        taken = _send(left, group)
+        left = [each for each in left if each.message_id not in taken]
+        if not left:
+            break
+    return left
+
+
+def _send(requests: list[Request], group: str) -> set[str]:
+    """Send one batch; return the ids that SQS confirms."""
+    entries = [
+        {"Id": each.message_id, "MessageBody": each.body(), "MessageGroupId": group}
+        for each in requests
+    ]
+    try:
+        queue_url = telemetry.required("QUEUE_URL")
+        answer = aws.call("sqs", "send_message_batch", QueueUrl=queue_url, Entries=entries)
+        reasons = sorted({each["Code"] for each in answer.get("Failed", [])})
+        taken = {each["Id"] for each in answer.get("Successful", [])}
+    except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
+        reasons, taken = [aws.reason(error)], set()
+    if reasons:
+        telemetry.logger.warning("not queued", extra={"reason": ", ".join(reasons)})
+    return taken

@@ -1,0 +1,41 @@
+"""What became of a cancel, as events on the account's default EventBridge bus."""
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sms_cancel import aws, telemetry
+from sms_cancel.cancellation import Cancellation
+
+
+def put(settled: Sequence[Cancellation], *, door: str) -> None:
+    """Put an event for each cancel that is not tried again: ten at most, one batch of the queue."""
+    entries = [_entry(each, door) for each in settled]
+    try:
+        answer = aws.call("events", "put_events", Entries=entries)
+        failed = int(answer["FailedEntryCount"])
+        reasons = {str(each["ErrorCode"]) for each in answer["Entries"] if "ErrorCode" in each}
+    except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
+        failed, reasons = len(entries), {aws.reason(error)}
+    if failed:
+        told = {"count": failed, "reason": ", ".join(sorted(reasons))}
+        telemetry.write(logging.ERROR, "event not put", metrics={"EventPutFailed": 1}, **told)
+
+
+def _entry(settled: Cancellation, door: str) -> dict[str, Any]:
+    at = datetime.fromtimestamp(settled.ended_at, UTC)
+    detail = {
+        "messageId": settled.request.message_id,
+        "outcome": settled.outcome,
+        "code": settled.code,
+        "door": door,
+        "settledAt": at.isoformat(timespec="milliseconds"),
+        "marginSeconds": settled.margin_s,
+        "recallId": settled.request.recall_id,
+        "service": os.environ.get("POWERTOOLS_SERVICE_NAME"),  # which of the account's stacks
+    }
+    entry = {"Source": "sms-cancel", "DetailType": "SMS cancel settled"}
+    return {**entry, "Time": at, "Detail": json.dumps(detail)}

@@ -1,0 +1,128 @@
+"""What is asked for: one SMS to cancel, read from JSON that anybody may have written."""
+
+import json
+import math
+import re
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sms_cancel.outcome import Outcome
+from sms_cancel.telemetry import logger
+
+CUT_OFF = timedelta(minutes=5)  # before the send time: SMS Partner cancels nothing after it
+
+EXAMPLE = 'send {"messageId": "300"}.'
+
+
+class Unreadable(ValueError):
+    """A text is not the JSON it should be; the exception's text says why and echoes nothing."""
+
+
+class Request(NamedTuple):
+    """One SMS to cancel; where ``message_id`` is None, ``problem`` is a sentence that says why."""
+
+    message_id: str | None
+    send_at: datetime | None = None
+    recall_id: str | None = None
+    problem: str | None = None
+
+    def margin_s(self, at: float) -> int | None:
+        """Return the seconds from a time of ``time.time`` to the cut-off; negative after it."""
+        if self.send_at is None:
+            return None
+        return math.floor((self.send_at - CUT_OFF).timestamp() - at)
+
+    def body(self) -> str:
+        """Return the queue message that asks for it."""
+        send_at = self.send_at and self.send_at.isoformat()
+        fields = {"messageId": self.message_id, "sendAt": send_at, "recallId": self.recall_id}
+        return json.dumps({name: value for name, value in fields.items() if value is not None})
+
+
+def read(body: str) -> Request:
+    """Read a queue message; optional fields that are not readable count as left out."""
+    try:
+        document = load(body)
+    except Unreadable as error:
+        return Request(None, problem=f"The message {error}: {EXAMPLE}")
+    if not isinstance(document, dict) or "messageId" not in document:
+        return Request(None, problem=_without_id(document))
+    message_id = read_message_id(document["messageId"])
+    send_at = read_send_at(document.get("sendAt"))
+    if "sendAt" in document and send_at is None:
+        logger.warning("sendAt not readable", extra={"message_id": message_id})
+    elif is_past(send_at):
+        logger.warning("sendAt in the past", extra={"message_id": message_id})
+    problem = Outcome.INVALID_REQUEST.detail if message_id is None else None
+    if isinstance(document["messageId"], float):
+        problem = "messageId is a decimal or in scientific notation: write it as digits."
+    return Request(message_id, send_at, read_recall_id(document.get("recallId")), problem)
+
+
+def _without_id(document: Any) -> str:
+    """Return the sentence for a message without ``messageId``, by where it seems to come from.
+
+    ``message_id`` is deliberately not read: a forwarded STOP webhook of SMS Partner has one.
+    """
+    match document:
+        case {"Type": "Notification", "TopicArn": _}:
+            return "The message is an SNS envelope: turn on raw message delivery."
+        case {"detail-type": _, "detail": _}:
+            return "The message is an EventBridge event: give its rule's target an input path."
+        case [str() as name, _] if name.endswith("PayloadS3Pointer"):
+            return "The message is a pointer into S3: send the message itself."
+        case dict():
+            return f'The message has no "messageId": {EXAMPLE}'
+    return f"The message is JSON but not an object: {EXAMPLE}"
+
+
+def load(text: str | bytes) -> Any:
+    """Parse JSON; a byte-order mark is white space. Raises Unreadable, and nothing else."""
+    try:
+        text = text if isinstance(text, str) else text.decode()
+        return json.loads(strip(text), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise error if isinstance(error, Unreadable) else Unreadable("is not JSON") from None
+
+
+def strip(text: str) -> str:
+    """Return a text without the white space and byte-order mark around it."""
+    return text.strip().strip("\ufeff").strip()
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object; which of two values of one name is meant, nobody can know."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise Unreadable("has a name twice in one object")
+    return document
+
+
+def read_message_id(value: object) -> str | None:
+    """Return a JSON number or string as a message id, or None if it is not a valid one."""
+    return _match("[0-9]{1,20}", str(value) if type(value) is int else value)  # true is an int too
+
+
+def read_recall_id(value: object) -> str | None:
+    """Return a recall's id, 1 to 64 ASCII letters, digits, hyphens and underscores, or None."""
+    return _match("[A-Za-z0-9_-]{1,64}", value)
+
+
+def _match(pattern: str, value: object) -> str | None:
+    return value if isinstance(value, str) and re.fullmatch(pattern, value) else None
+
+
+def read_send_at(value: object) -> datetime | None:
+    """Return the time of ISO 8601 text with an offset, or None if it is not one."""
+    try:
+        send_at = datetime.fromisoformat(value)  # type: ignore[arg-type]
+        return send_at if (send_at - CUT_OFF).tzinfo else None
+    except (TypeError, ValueError, OverflowError):  # the last: before the calendar's first day
+        return None
+
+
+def is_past(send_at: datetime | None) -> bool:
+    """True for a send time that is over, which is most often a wrong offset."""
+    return send_at is not None and send_at.timestamp() < time.time()
