@@ -107,13 +107,14 @@ def put_as_cloudwatch_does(cloudwatch, logs, group, since_ms):
     events = logs.filter_log_events(logGroupName=group, startTime=since_ms)["events"]
     lines = [each["message"] for each in events if '"_aws"' in each["message"]]
     for blob in map(json.loads, lines):
-        [directive] = blob["_aws"]["CloudWatchMetrics"]
-        dimensions = [{"Name": name, "Value": blob[name]} for name in directive["Dimensions"][0]]
-        for metric in directive["Metrics"]:
-            datum = {"MetricName": metric["Name"], "Dimensions": dimensions, "Unit": metric["Unit"]}
-            values = blob[metric["Name"]]
-            datum["Values"] = values if isinstance(values, list) else [values]
-            cloudwatch.put_metric_data(Namespace=directive["Namespace"], MetricData=[datum])
+        for directive in blob["_aws"]["CloudWatchMetrics"]:
+            names = directive["Dimensions"][0]
+            dimensions = [{"Name": name, "Value": blob[name]} for name in names]
+            for metric in directive["Metrics"]:
+                name, values = metric["Name"], blob[metric["Name"]]
+                datum = {"MetricName": name, "Dimensions": dimensions, "Unit": metric["Unit"]}
+                datum["Values"] = values if isinstance(values, list) else [values]
+                cloudwatch.put_metric_data(Namespace=directive["Namespace"], MetricData=[datum])
     return len(lines)
 
 
