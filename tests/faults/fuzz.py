@@ -20,8 +20,10 @@ def fuzz(target: str, seconds: int, found: str) -> None:
     """Run one target in this process, which libFuzzer ends; what it finds goes into a folder."""
     import atheris  # noqa: PLC0415  only the process that fuzzes has it loaded
 
-    with atheris.instrument_imports(include=["sms_cancel.smspartner", "sms_cancel.worker", "json"]):
-        from sms_cancel import cancellation, smspartner, worker  # noqa: PLC0415
+    with atheris.instrument_imports(
+        include=["sms_cancel.smspartner", "sms_cancel.request", "json"]
+    ):
+        from sms_cancel import request, smspartner  # noqa: PLC0415
         from sms_cancel.outcome import Outcome  # noqa: PLC0415
 
     def interpret(data: bytes) -> None:
@@ -36,13 +38,13 @@ def fuzz(target: str, seconds: int, found: str) -> None:
             assert b"false" in body and b"5" in body  # noqa: PT018
 
     def message_body(data: bytes) -> None:
-        message_id = worker._read(data.decode("utf-8", errors="surrogateescape")).message_id
+        message_id = request.read(data.decode("utf-8", errors="surrogateescape")).message_id
         assert message_id is None or re.fullmatch("[0-9]{1,20}", message_id, re.ASCII)
 
     def path_parameter(data: bytes) -> None:
         text = data.decode("utf-8", errors="surrogateescape")
         valid = re.fullmatch(r"[0-9]{1,20}", text) is not None
-        assert cancellation.is_message_id(text) == valid
+        assert (request.read_message_id(text) is not None) == valid
 
     targets: dict[str, Callable[[bytes], None]] = {
         "interpret": interpret,
