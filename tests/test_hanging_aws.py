@@ -1,4 +1,4 @@
-"""AWS services that hang or answer oddly: it costs seconds, and changes no outcome."""
+"""AWS services that hang, drip or answer oddly: it costs seconds, and changes no outcome."""
 
 import json
 import socket
@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager, suppress
 
 import pytest
+from botocore.exceptions import BotoCoreError
 
 from conftest import KEY, Context
 from sms_cancel import api, aws, cancellation, worker
@@ -18,14 +19,19 @@ NOISE_S = 1.0
 
 @contextmanager
 def endpoint(answer: bytes = b""):
-    """Accept every connection; send the answer to each request, or nothing at all."""
+    """Accept every connection; send the answer to each request, or nothing at all.
+
+    A list is sent slowly, part by part: no read ever takes long, and all of them never end.
+    """
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve(connection):
             with connection, suppress(OSError):  # the client may reset what it cannot read
                 while not over.is_set() and connection.recv(65536):
-                    connection.sendall(answer)
+                    for part in [answer] if isinstance(answer, bytes) else answer:
+                        connection.sendall(part)
+                        over.wait(0 if isinstance(answer, bytes) else 0.3)
 
         def accept():
             while not over.is_set():
@@ -47,6 +53,7 @@ def http(status: bytes, body: bytes) -> bytes:
 
 ODD = {
     "hangs": b"",
+    "drips": [b"H"] * 100,
     "html": http(b"200 OK", b"<html>"),
     "empty": http(b"200 OK", b""),
     "no json": http(b"200 OK", b"{"),
@@ -144,3 +151,33 @@ def test_without_sqs_every_item_is_tried_again_in_time(odd, provider, cloud):
         answer = worker.handler(event, context)
     assert len(answer["batchItemFailures"]) == 2
     assert context.get_remaining_time_in_millis() > 0
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_service_that_hangs_costs_no_more_than_is_reserved_for_it(scheme, monkeypatch, cloud):
+    """With TLS it hangs in the handshake, which botocore's time-out counts apart."""
+    with endpoint() as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", url.replace("http", scheme))
+        aws._clients.clear()
+        aws.client("sqs")  # to make it is no part of the call
+        begun_at = time.monotonic()
+        with pytest.raises((TimeoutError, BotoCoreError)):
+            aws.call("sqs", "get_queue_attributes", QueueUrl=cloud.queue_url)
+        assert time.monotonic() - begun_at < CALL_S + NOISE_S
+
+
+def test_names_that_do_not_resolve_for_long_do_not_hold_up_the_start(monkeypatch, cloud):
+    over = threading.Event()
+
+    def hang(*_, **__):
+        over.wait(30)
+        raise OSError
+
+    monkeypatch.setattr(cancellation, "PREPARE_S", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://localhost:9")
+    aws._clients.clear()
+    begun_at = time.monotonic()
+    cancellation.prepare()
+    assert time.monotonic() - begun_at < 0.2 + NOISE_S
+    over.set()

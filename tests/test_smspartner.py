@@ -19,9 +19,9 @@ import pytest
 import trustme
 
 import rehash
-from conftest import KEY
+from conftest import KEY, Context
 from infra.local.provider_server import FAULTS, fault, serve
-from sms_cancel import deadline, smspartner
+from sms_cancel import api, deadline, smspartner, worker
 from sms_cancel.telemetry import ConfigurationError
 
 DEADLINE_S = 0.4
@@ -607,6 +607,23 @@ def test_no_cancel_gets_the_answer_to_another(interim, times, scripted):
     scripted({"100": [early] * times + [response(200, success=True)], "999": [response(4)]})
     assert cancel(5, "100") == ("cancelled", 200, 200)
     assert cancel(5, "999") == ("not_found", 4, 200)
+
+
+@pytest.mark.parametrize("door", ["http", "queue"])
+def test_after_an_interim_answer_no_door_says_that_another_id_is_cancelled(door, scripted, cloud):
+    early = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    scripted({"100": [early, response(200, success=True)], "999": [response(4)]})
+
+    def ask(message_id):
+        if door == "http":
+            event = {"routeKey": api.ROUTE, "pathParameters": {"messageId": message_id}}
+            return json.loads(api.handler(event, Context())["body"])["outcome"]
+        event = cloud.queue_event(json.dumps({"messageId": message_id}))
+        assert worker.handler(event, Context()) == {"batchItemFailures": []}
+        return [attributes["outcome"] for _, attributes in cloud.dead_letters()]
+
+    assert ask("100") == ("cancelled" if door == "http" else [])
+    assert ask("999") == ("not_found" if door == "http" else ["not_found"])
 
 
 def test_an_interim_answer_in_the_same_packet_is_read_past_too(scripted):

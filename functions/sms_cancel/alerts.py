@@ -3,13 +3,15 @@
 import json
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sms_cancel import aws, telemetry
+from sms_cancel import aws
 from sms_cancel.cancellation import Cancellation
 from sms_cancel.outcome import Kind, Outcome
+from sms_cancel.telemetry import required, write
 
 ACTIONS = {
     Outcome.API_KEY_REJECTED: "Put a valid API key of the SMS Partner account into the secret; "
@@ -32,37 +34,34 @@ ADDRESS_ACTIONS = {  # of ACCOUNT_BLOCKED, by code; None: a page that is not SMS
 
 def publish(cancellations: Sequence[Cancellation], *, door: str, request_id: str) -> None:
     """Push the alerts of one invocation to the topic (``ALERT_TOPIC_ARN``), in one call."""
-    blocked = [each for each in cancellations if each.outcome.kind is Kind.BLOCKED]
-    outcomes = list(dict.fromkeys(each.outcome for each in blocked))
-    entries = [_entry(outcome, blocked, door, request_id) for outcome in outcomes]
-    if not entries:
+    blocked = defaultdict(list)
+    for each in cancellations:
+        if each.outcome.kind is Kind.BLOCKED:
+            blocked[each.outcome].append(each)
+    if not blocked:
         return
-    topic_arn, published, reasons = telemetry.required("ALERT_TOPIC_ARN"), 0, []
+    entries = [_entry(each, door, request_id) for each in blocked.values()]
+    batch = {"TopicArn": required("ALERT_TOPIC_ARN"), "PublishBatchRequestEntries": entries}
     try:
-        answer = aws.call(
-            "sns", "publish_batch", TopicArn=topic_arn, PublishBatchRequestEntries=entries
-        )
-        published = len(answer["Successful"])
+        answer = aws.call("sns", "publish_batch", **batch)
+        failed = len(entries) - len(answer["Successful"])
         reasons = [str(each["Code"]) for each in answer.get("Failed", [])]
     except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
-        reasons = [aws.reason(error)]
-    if failed := len(entries) - published:
+        failed, reasons = len(entries), [aws.reason(error)]
+    if failed:
         metrics = {"AlertPublishFailed": failed}
-        reason = ", ".join(reasons)
-        telemetry.write(logging.ERROR, "alert not published", metrics=metrics, reason=reason)
+        write(logging.ERROR, "alert not published", metrics=metrics, reason=", ".join(reasons))
 
 
-def _entry(
-    outcome: Outcome, blocked: Sequence[Cancellation], door: str, request_id: str
-) -> dict[str, Any]:
-    concerned = [each for each in blocked if each.outcome is outcome]
-    code = next((each.code for each in concerned if each.code is not None), None)
+def _entry(blocked: Sequence[Cancellation], door: str, request_id: str) -> dict[str, Any]:
+    outcome = blocked[0].outcome
+    code = next((each.code for each in blocked if each.code is not None), None)
     actions = ADDRESS_ACTIONS if outcome is Outcome.ACCOUNT_BLOCKED else {}
     alert = {
         "outcome": outcome,
         "code": code,
-        "count": len(concerned),
-        "messageIds": [each.request.message_id for each in concerned],
+        "count": len(blocked),
+        "messageIds": [each.request.message_id for each in blocked],
         "detail": outcome.detail,
         "action": actions.get(code, ACTIONS[outcome]),
         "service": os.environ.get("POWERTOOLS_SERVICE_NAME"),

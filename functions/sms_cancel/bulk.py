@@ -16,6 +16,8 @@ from sms_cancel.outcome import Outcome
 from sms_cancel.request import Request
 
 FIELDS = {"messageIds", "sendAt", "recallId"}
+SEND_AT = "2030-01-31T09:00:00+01:00"
+RECALL_ID = "1 to 64 letters, digits, hyphens or underscores"
 MAX_IDS = 1000
 MAX_BYTES = 64 * 1024  # a thousand ids of twenty digits take 24 KiB
 MAX_ECHO = 64  # longest echo of an invalid id
@@ -53,18 +55,28 @@ def read(body: bytes) -> Bulk:
     The last two may be left out. An invalid id is only rejected; all else raises Refused.
     """
     document = _load(body)
-    given = document.get("messageIds")
-    if not isinstance(given, list) or not given:
-        raise Refused('Send a JSON object with "messageIds", a list of at least one id.')
+    given: Any = document.get("messageIds")
+    send_at = request.read_send_at(document.get("sendAt"))
+    recall_id = request.read_recall_id(document.get("recallId"))
+    for is_wrong, text in (
+        (not isinstance(given, list) or not given, 'Send "messageIds", a list of at least one id.'),
+        # A misspelt sendAt would silently mean no deadline.
+        (
+            not document.keys() <= FIELDS,
+            'Send no fields besides "messageIds", "sendAt" and "recallId".',
+        ),
+        ("sendAt" in document and send_at is None, f"sendAt must be like {SEND_AT}, with offset."),
+        (request.is_past(send_at), "sendAt must be in the future: check its offset, or omit it."),
+        ("recallId" in document and recall_id is None, f"recallId must be {RECALL_ID}."),
+    ):
+        if is_wrong:
+            raise Refused(text)
     if len(given) > MAX_IDS:
         raise Refused(f"A request has at most {MAX_IDS:,} ids: send it in parts.", TOO_LARGE)
-    if not document.keys() <= FIELDS:  # a misspelt sendAt would silently mean no deadline
-        raise Refused('Send no fields besides "messageIds", "sendAt" and "recallId".')
-    asked_for = Bulk(_send_at(document), _recall_id(document), {}, [])
+    asked_for = Bulk(send_at, recall_id, {}, [])
     for each in given:
         if message_id := request.read_message_id(each):
-            asked = Request(message_id, asked_for.send_at, asked_for.recall_id)
-            asked_for.requests.setdefault(asked, each)
+            asked_for.requests.setdefault(Request(message_id, send_at, recall_id), each)
         else:
             asked_for.rejected.append(_reject(each, Outcome.INVALID_REQUEST.detail))
     return asked_for
@@ -79,23 +91,6 @@ def _load(body: bytes) -> dict[str, Any]:
     except request.Unreadable as error:
         raise Refused(f'The body {error}: send a JSON object with "messageIds".') from None
     return document if isinstance(document, dict) else {}
-
-
-def _send_at(document: dict[str, Any]) -> datetime | None:
-    send_at = request.read_send_at(document.get("sendAt"))
-    if "sendAt" in document and send_at is None:
-        example = "2030-01-31T09:00:00+01:00"
-        raise Refused(f"sendAt must be a date and a time with an offset, such as {example}.")
-    if request.is_past(send_at):
-        raise Refused("sendAt must be in the future: check its offset, or leave it out.")
-    return send_at
-
-
-def _recall_id(document: dict[str, Any]) -> str | None:
-    recall_id = request.read_recall_id(document.get("recallId"))
-    if "recallId" in document and recall_id is None:
-        raise Refused("recallId must be 1 to 64 letters, digits, hyphens or underscores.")
-    return recall_id
 
 
 def _reject(given: Any, detail: str) -> Rejected:

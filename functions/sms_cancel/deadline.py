@@ -32,30 +32,25 @@ class Call(threading.local):
 
     ends_at = 0.0  # of time.monotonic
     sent = False
-    _connection: Any = None
-    _give_back: Any = None
+    connection: Any = None  # held until its answer is known, then given back
+    give_back: Any = None
 
     def begin(self, seconds: float) -> None:
         """Give what the thread does from now on so many seconds."""
-        self.ends_at, self.sent, self._connection = time.monotonic() + seconds, False, None
+        self.ends_at, self.sent, self.connection = time.monotonic() + seconds, False, None
 
     def left_s(self) -> float:
         """Return the seconds left; raise TimeoutError if there are none."""
-        left_s = self.ends_at - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        return left_s
-
-    def hold(self, connection: Any, give_back: Any) -> None:
-        """Hold the connection of the call until its answer is known."""
-        self._connection, self._give_back = connection, give_back
+        if (left_s := self.ends_at - time.monotonic()) > 0:
+            return left_s
+        raise TimeoutError
 
     def end(self, *, keep: bool) -> None:
         """Keep the connection for another call, or close it."""
-        if self._connection is not None:
+        if self.connection is not None:
             if not keep:
-                self._connection.close()
-            self._give_back(self._connection)
+                self.connection.close()
+            self.give_back(self.connection)
 
 
 call = Call()
@@ -135,7 +130,7 @@ class _Pool(HTTPConnectionPool):
 
     def _put_conn(self, conn: Any) -> None:
         # Not yet: whatever desynchronises a connection must end with it.
-        call.hold(conn, super()._put_conn)
+        call.connection, call.give_back = conn, super()._put_conn
 
 
 class _TLSPool(_Pool, HTTPSConnectionPool):

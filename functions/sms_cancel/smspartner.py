@@ -34,14 +34,13 @@ REFUSALS = {
     429: Outcome.THROTTLED,
 }
 
-# No user, query or fragment: the API key is to travel in the query, and to nobody else.
+# No user, query or fragment: the API key travels in the query, to nobody else.
 _SAFE_URL = re.compile(
     r"(https://([a-z0-9][a-z0-9.-]*|\[[0-9a-f:]+\])|http://(localhost|127\.0\.0\.1|\[::1\]))"
     r"(:[0-9]{1,5})?(/[^\s?#@]*)?",
     re.IGNORECASE,
 )
-# The published success has two XML declarations, which no parser accepts. At most three entries;
-# a document type has no place, so no entity is ever expanded.
+# The published success has two XML declarations, which no parser accepts.
 _XML = re.compile(
     r"(?:<\?xml[^>]*\?>\s*)*<result>\s*<entry>\s*(true|false)\s*</entry>\s*"
     r"<entry>\s*([0-9]{1,9})\s*</entry>\s*(?:<entry>)?(?:(?!<entry|</?result).)*</result>",
@@ -66,9 +65,8 @@ def cancel(api_key: str, message_id: str, deadline_s: float) -> Answer:
     exception holds the URL and so the key. Raises ConfigurationError only.
     """
     url, answer_format = endpoint()
-    query = {"apiKey": api_key, "messageId": message_id}
-    if answer_format == "xml":
-        query["_format"] = "xml"
+    asked_format = {"_format": "xml"} if answer_format == "xml" else {}
+    query = {"apiKey": api_key, "messageId": message_id, **asked_format}
     request = requests.Request("GET", f"{url}/message-cancel", _HEADERS, params=query)
     status = None
     call.begin(deadline_s)
@@ -97,10 +95,8 @@ def endpoint() -> tuple[str, str]:
     url = os.environ.get("SMSPARTNER_URL") or DEFAULT_URL
     answer_format = os.environ.get("SMSPARTNER_FORMAT") or "json"
     if not _SAFE_URL.fullmatch(url):
-        raise ConfigurationError(
-            "environment variable SMSPARTNER_URL must be an https URL without query or user "
-            "(plain http only to this machine), because the API key travels in it"
-        )
+        text = "must be an https URL without query or user, as the API key travels in it"
+        raise ConfigurationError(f"environment variable SMSPARTNER_URL {text}")
     if answer_format not in ("json", "xml"):
         raise ConfigurationError("environment variable SMSPARTNER_FORMAT must be json or xml")
     return url.rstrip("/"), answer_format
@@ -118,17 +114,14 @@ def _read(response: requests.Response) -> bytes:
 
 
 def _failure(error: BaseException | None) -> Outcome:
-    if not call.sent:
-        return Outcome.UNAVAILABLE
-    # requests raises one and the same exception for a connection that broke and for an answer
-    # that is not HTTP; only what lies beneath tells them apart.
-    while error is not None:
+    """Tell a broken connection from an answer that is not HTTP: requests raises one for both."""
+    while error is not None and call.sent:
         if isinstance(error, RemoteDisconnected | IncompleteRead):
             return Outcome.TIMED_OUT
         if isinstance(error, HTTPException | UnicodeError | zlib.error):
             return Outcome.UNREADABLE
         error = error.__cause__ or error.__context__
-    return Outcome.TIMED_OUT
+    return Outcome.TIMED_OUT if call.sent else Outcome.UNAVAILABLE
 
 
 def interpret(status: int, body: bytes) -> Answer:

@@ -66,8 +66,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def _handle(record: Record, ends_at: float) -> Handled:
     """Settle one message. Never raises: one item's trouble must stay its own."""
     if time.monotonic() >= ends_at:
-        extra = {"sqs_message_id": record["messageId"]}
-        telemetry.logger.warning("no time left to begin", extra=extra)
+        original = {"sqs_message_id": record["messageId"]}
+        telemetry.logger.warning("no time left to begin", extra=original)
         return Handled("retry")
     try:
         cancelled = cancellation.cancel(request.read(record["body"]), ends_at)
@@ -101,14 +101,15 @@ def _dispose(record: Record, cancelled: Cancellation) -> str:
 
 def _dead_letter(record: Record, cancelled: Cancellation) -> bool:
     """Put a copy that says why into the dead-letter queue; return False if that failed."""
-    attributes = aws.attributes(
-        outcome=cancelled.outcome.value,
-        code=cancelled.code,
-        detail=cancelled.request.problem or cancelled.outcome.detail,
-        originalMessageId=record["messageId"],
-    )
-    queue_url, body = required("DEAD_LETTER_QUEUE_URL"), record["body"]
-    message = {"QueueUrl": queue_url, "MessageBody": body, "MessageAttributes": attributes}
+    outcome, code = cancelled.outcome, cancelled.code
+    detail, original = cancelled.request.problem or outcome.detail, record["messageId"]
+    message = {
+        "QueueUrl": required("DEAD_LETTER_QUEUE_URL"),
+        "MessageBody": record["body"],
+        "MessageAttributes": aws.attributes(
+            outcome=outcome.value, code=code, detail=detail, originalMessageId=original
+        ),
+    }
     try:
         return bool(aws.call("sqs", "send_message", **message)["MessageId"])
     except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
