@@ -260,6 +260,8 @@ def test_what_is_not_the_documented_json_is_unreadable(body):
         b"<result><entry>true</entry><entry>200</entry><entry>x</entry><entry>x</entry></result>",
         b"<result><entry>true</entry><entry>200</entry></result><result></result>",
         b"<result><entry>true</entry><entry>200</entry><result></result></result>",
+        b"<result><entry>true</entry><entry>200</entry>" + b" " * 16_000,
+        b"<?xml version='1.0'?>" * 700,
         b"<result></result>",
         b"<result><entry>true</entry></result>",
         b"<result><success>true</success><code>200</code></result>",

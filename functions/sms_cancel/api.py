@@ -20,6 +20,7 @@ from sms_cancel.request import Request, read_message_id
 RESERVE_S = 2 * aws.CALL_S + 0.5  # for a refetched key, an alert or an event, and the answer
 ROUTE = "DELETE /messages/{messageId}"
 MANY_ROUTE = "POST /cancellations"
+NOT_OURS = f"Only an API Gateway HTTP API (payload 2.0) is answered, {ROUTE} and {MANY_ROUTE}."
 
 RETRY_AFTER_S = {
     Outcome.THROTTLED: 60,  # SMS Partner counts requests per minute
@@ -40,27 +41,18 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Response:
     Never raises, so that no stack trace gets out.
     """
     try:
-        match event:
-            case {"routeKey": "DELETE /messages/{messageId}"}:
-                return _cancel(event, context)
-            case {"routeKey": "POST /cancellations"}:
-                return _queue_many(event, context)
-            case _:
-                return _not_for_us(context)
+        route = event.get("routeKey") if isinstance(event, dict) else None
+        if route == ROUTE:
+            return _cancel(event, context)
+        if route == MANY_ROUTE:
+            return _queue_many(event, context)
+        # A warmer's ping, a function URL, a load balancer: API Gateway sends nothing else.
+        telemetry.logger.warning("not an event of the HTTP API")
+        return _problem(HTTPStatus.NOT_FOUND, NOT_OURS, context)
     except Exception as error:  # noqa: BLE001  whatever it is, it must not reach the caller
         telemetry.bug(error)
         detail = "The function failed; its log says where. Ask again, it is safe."
         return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail, context)
-
-
-def _not_for_us(context: LambdaContext) -> Response:
-    """Answer what API Gateway does not send: a warmer's ping, a function URL, a load balancer."""
-    telemetry.logger.warning("not an event of the HTTP API")
-    detail = (
-        "This function answers only an API Gateway HTTP API (payload 2.0) with the routes "
-        f"{ROUTE} and {MANY_ROUTE}."
-    )
-    return _problem(HTTPStatus.NOT_FOUND, detail, context)
 
 
 def _cancel(event: dict[str, Any], context: LambdaContext) -> Response:
@@ -89,7 +81,7 @@ def _queue_many(event: dict[str, Any], context: LambdaContext) -> Response:
     accepted, rejected = bulk.enqueue(asked_for, context.aws_request_id, _ends_at(context))
     if asked_for.requests and not accepted:
         detail = "The queue confirmed none of them: send all of it again, it is safe."
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, context, retry_after_s=10)
+        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, context, 10)
     return _json(HTTPStatus.ACCEPTED, {"accepted": accepted, "rejected": rejected})
 
 
@@ -103,25 +95,18 @@ def _answer(cancelled: Cancellation, context: LambdaContext) -> Response:
     if outcome.done:
         return _json(outcome.status, body)
     name = outcome.replace("_", "-")
-    body |= {
-        "type": f"urn:problem-type:sms-cancel:{name}",
-        "title": name.replace("-", " ").capitalize(),
-    }
-    retry_after_s = RETRY_AFTER_S.get(outcome)
+    title, retry_after_s = name.replace("-", " ").capitalize(), RETRY_AFTER_S.get(outcome)
+    body |= {"type": f"urn:problem-type:sms-cancel:{name}", "title": title}
     return _problem(outcome.status, outcome.detail, context, retry_after_s, **body)
 
 
 def _problem(
-    status: HTTPStatus,
-    detail: str,
-    context: LambdaContext,
-    retry_after_s: int | None = None,
-    **more: Any,
+    status: HTTPStatus, detail: str, context: LambdaContext, retry_s: int | None = None, **more: Any
 ) -> Response:
     """Return a problem of RFC 9457, of type ``about:blank`` where the status says it all."""
     problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
     problem |= {"instance": context.aws_request_id, **more}
-    headers = {"Retry-After": str(retry_after_s)} if retry_after_s else {}
+    headers = {"Retry-After": str(retry_s)} if retry_s else {}
     return _json(status, problem, "application/problem+json", headers)
 
 

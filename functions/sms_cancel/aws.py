@@ -19,7 +19,7 @@ _CONFIG = Config(connect_timeout=1, read_timeout=1, retries=_RETRIES, max_pool_c
 _session = boto3.session.Session()
 _clients: dict[str, Any] = {}
 _lock = threading.Lock()  # two threads must not create clients from one session
-_threads = ThreadPoolExecutor(max_workers=64)  # twice what the worker's items need, some may hang
+_threads = ThreadPoolExecutor(max_workers=64)  # an item of a batch makes one call at a time
 
 
 def client(service: str) -> Any:

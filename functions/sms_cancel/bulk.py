@@ -16,8 +16,6 @@ from sms_cancel.outcome import Outcome
 from sms_cancel.request import Request
 
 FIELDS = {"messageIds", "sendAt", "recallId"}
-SEND_AT = "2030-01-31T09:00:00+01:00"
-RECALL_ID = "1 to 64 letters, digits, hyphens or underscores"
 MAX_IDS = 1000
 MAX_BYTES = 64 * 1024  # a thousand ids of twenty digits take 24 KiB
 MAX_ECHO = 64  # longest echo of an invalid id
@@ -27,6 +25,10 @@ TRIES = 3
 PAUSE_S = 0.2  # before the second try 0.2 to 0.4 s, before the third 0.4 to 0.8 s
 
 TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+# A misspelt sendAt would silently mean no deadline.
+UNKNOWN_FIELD = 'Send no fields besides "messageIds", "sendAt" and "recallId".'
+WRONG_SEND_AT = "sendAt must be a time with an offset, such as 2030-01-31T09:00:00+01:00."
+WRONG_RECALL_ID = "recallId must be 1 to 64 letters, digits, hyphens or underscores."
 NOT_QUEUED = "The queue did not take it: send it again, it is safe."
 
 Rejected = dict[str, Any]  # messageId, as it was given, and detail
@@ -41,7 +43,7 @@ class Refused(Exception):
 
 
 class Bulk(NamedTuple):
-    """What one request asks for; ``requests`` has each valid one once, with its id as given."""
+    """What one request asks for; ``requests`` has each valid id once, with how it was given."""
 
     send_at: datetime | None
     recall_id: str | None
@@ -60,14 +62,10 @@ def read(body: bytes) -> Bulk:
     recall_id = request.read_recall_id(document.get("recallId"))
     for is_wrong, text in (
         (not isinstance(given, list) or not given, 'Send "messageIds", a list of at least one id.'),
-        # A misspelt sendAt would silently mean no deadline.
-        (
-            not document.keys() <= FIELDS,
-            'Send no fields besides "messageIds", "sendAt" and "recallId".',
-        ),
-        ("sendAt" in document and send_at is None, f"sendAt must be like {SEND_AT}, with offset."),
+        (not document.keys() <= FIELDS, UNKNOWN_FIELD),
+        ("sendAt" in document and send_at is None, WRONG_SEND_AT),
         (request.is_past(send_at), "sendAt must be in the future: check its offset, or omit it."),
-        ("recallId" in document and recall_id is None, f"recallId must be {RECALL_ID}."),
+        ("recallId" in document and recall_id is None, WRONG_RECALL_ID),
     ):
         if is_wrong:
             raise Refused(text)
@@ -116,16 +114,12 @@ def enqueue(asked_for: Bulk, request_id: str, ends_at: float) -> tuple[int, list
     accepted = len(requests) - len(left)
     not_queued = [_reject(asked_for.requests[each], NOT_QUEUED) for each in left]
     rejected = asked_for.rejected + not_queued
-    telemetry.write(
-        logging.INFO,
-        "cancels queued",
-        metrics={"CancelsQueued": accepted} if accepted else {},
-        accepted=accepted,
-        rejected=len(rejected),
-        recall_id=asked_for.recall_id,
-        send_at=asked_for.send_at and asked_for.send_at.isoformat(),
-        duration_ms=round((time.monotonic() - begun_at) * 1000),
-    )
+    duration_ms = round((time.monotonic() - begun_at) * 1000)
+    counts = {"accepted": accepted, "rejected": len(rejected)}
+    send_at = asked_for.send_at and asked_for.send_at.isoformat()
+    told = {"recall_id": asked_for.recall_id, "send_at": send_at, "duration_ms": duration_ms}
+    metrics = {"CancelsQueued": accepted} if accepted else {}
+    telemetry.write(logging.INFO, "cancels queued", metrics=metrics, **counts, **told)
     return accepted, rejected
 
 

@@ -20,7 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.ssl_ import create_urllib3_context
 
 MAX_IDLE_S = 30  # of a kept connection: NAT gateways drop idle connections silently
-MAX_ADDRESSES = 3  # of a host, that may be dead: each gets this share of the call
+MAX_ADDRESSES = 3  # dead ones tried per call: each gets an equal share of its time
 
 # The build makes a folder of the root certificates in which OpenSSL looks up the one that it needs;
 # reading the one file of certifi takes 15 ms of CPU.

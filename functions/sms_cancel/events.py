@@ -37,5 +37,5 @@ def _entry(settled: Cancellation, door: str) -> dict[str, Any]:
         "recallId": settled.request.recall_id,
         "service": os.environ.get("POWERTOOLS_SERVICE_NAME"),  # which of the account's stacks
     }
-    entry = {"Source": "sms-cancel", "DetailType": "SMS cancel settled"}
-    return {**entry, "Time": at, "Detail": json.dumps(detail)}
+    kind = {"Source": "sms-cancel", "DetailType": "SMS cancel settled"}
+    return {**kind, "Time": at, "Detail": json.dumps(detail)}

@@ -16,6 +16,8 @@ def log(cancelled: Cancellation, *, door: str, **queue: Any) -> None:
     """Write the one line of a cancel, without what is None; ``queue``: what that door knows."""
     request, outcome, margin_s = cancelled.request, cancelled.outcome, cancelled.margin_s
     level = _LEVELS.get(outcome.kind, logging.WARNING)
+    if outcome is Outcome.KEY_UNAVAILABLE:
+        level = logging.ERROR  # it passes by itself only where AWS was away
     metrics = {
         "Cancellations": 1,
         "Attempts": len(cancelled.latencies_ms),
@@ -23,22 +25,20 @@ def log(cancelled: Cancellation, *, door: str, **queue: Any) -> None:
         "QueueAge": queue.get("queue_age_ms"),
         "CutOffMargin": None if queue.get("disposition") == "retry" else margin_s,
     }
-    telemetry.write(
-        logging.ERROR if outcome is Outcome.KEY_UNAVAILABLE else level,
-        "cancel settled",
-        metrics={name: value for name, value in metrics.items() if value is not None},
-        message_id=request.message_id,
-        outcome=outcome,
-        code=cancelled.code,
-        http_status=cancelled.http_status,
-        attempts=len(cancelled.latencies_ms),
-        duration_ms=round(cancelled.duration_ms),
-        door=door,
-        recall_id=request.recall_id,
-        send_at=request.send_at and request.send_at.isoformat(),
-        margin_s=margin_s,
-        **queue,
-    )
+    fields = {
+        "message_id": request.message_id,
+        "outcome": outcome,
+        "code": cancelled.code,
+        "http_status": cancelled.http_status,
+        "attempts": len(cancelled.latencies_ms),
+        "duration_ms": round(cancelled.duration_ms),
+        "door": door,
+        "recall_id": request.recall_id,
+        "send_at": request.send_at and request.send_at.isoformat(),
+        "margin_s": margin_s,
+    }
+    known = {name: value for name, value in metrics.items() if value is not None}
+    telemetry.write(level, "cancel settled", metrics=known, **fields, **queue)
 
 
 def tell(

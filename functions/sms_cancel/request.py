@@ -55,7 +55,7 @@ def read(body: str) -> Request:
         logger.warning("sendAt not readable", extra={"message_id": message_id})
     elif is_past(send_at):
         logger.warning("sendAt in the past", extra={"message_id": message_id})
-    problem = Outcome.INVALID_REQUEST.detail if message_id is None else None
+    problem = None if message_id else Outcome.INVALID_REQUEST.detail
     if isinstance(document["messageId"], float):
         problem = "messageId is a decimal or in scientific notation: write it as digits."
     return Request(message_id, send_at, read_recall_id(document.get("recallId")), problem)

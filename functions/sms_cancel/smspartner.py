@@ -23,12 +23,11 @@ MAX_BODY_BYTES = 16 * 1024  # a hundred times the longest published answer
 MAX_CODE = 999_999_999  # a longer number is no code; SQS and SNS would refuse it as an attribute
 
 REFUSALS = {
-    1: Outcome.API_KEY_REJECTED,
+    **dict.fromkeys((1, 10), Outcome.API_KEY_REJECTED),
     4: Outcome.NOT_FOUND,
     5: Outcome.ALREADY_CANCELLED,
     6: Outcome.TOO_LATE,
     7: Outcome.ALREADY_SENT,
-    10: Outcome.API_KEY_REJECTED,
     11: Outcome.CREDITS_EXHAUSTED,
     **dict.fromkeys((20, 30, 40, 96), Outcome.ACCOUNT_BLOCKED),
     429: Outcome.THROTTLED,
@@ -36,15 +35,13 @@ REFUSALS = {
 
 # No user, query or fragment: the API key travels in the query, to nobody else.
 _SAFE_URL = re.compile(
-    r"(https://([a-z0-9][a-z0-9.-]*|\[[0-9a-f:]+\])|http://(localhost|127\.0\.0\.1|\[::1\]))"
-    r"(:[0-9]{1,5})?(/[^\s?#@]*)?",
-    re.IGNORECASE,
+    r"(?i)(https://([a-z0-9][a-z0-9.-]*|\[[0-9a-f:]+\])|http://(localhost|127\.0\.0\.1|\[::1\]))"
+    r"(:[0-9]{1,5})?(/[^\s?#@]*)?"
 )
-# The published success has two XML declarations, which no parser accepts.
+# The published success has two XML declarations, which no parser accepts. ``*+`` never backtracks.
 _XML = re.compile(
-    r"(?:<\?xml[^>]*\?>\s*)*<result>\s*<entry>\s*(true|false)\s*</entry>\s*"
-    r"<entry>\s*([0-9]{1,9})\s*</entry>\s*(?:<entry>)?(?:(?!<entry|</?result).)*</result>",
-    re.DOTALL,
+    r"(?s)(?:<\?xml[^>]*+>\s*+)*+<result>\s*+<entry>\s*+(true|false)\s*+</entry>\s*+"
+    r"<entry>\s*+([0-9]{1,9})\s*+</entry>\s*+(?:<entry>)?(?:(?!<entry|</?result).)*+</result>"
 )
 _HEADERS = {"User-Agent": "sms-cancel", "Accept-Encoding": "identity"}
 _adapter = Adapter(pool_maxsize=20)
@@ -84,10 +81,9 @@ def cancel(api_key: str, message_id: str, deadline_s: float) -> Answer:
 
 def connect(deadline_s: float) -> None:
     """Open a connection for the first call, which would otherwise open its own."""
-    request = requests.Request("GET", endpoint()[0]).prepare()
     call.begin(deadline_s)
-    with suppress(Exception):  # what happens on the wire, the first call meets again
-        _adapter.connect(request)
+    with suppress(Exception):  # whatever happens here, the first call meets again
+        _adapter.connect(requests.Request("GET", endpoint()[0]).prepare())
 
 
 def endpoint() -> tuple[str, str]:
@@ -153,10 +149,7 @@ def interpret(status: int, body: bytes) -> Answer:
 
 
 def _parse(text: str) -> tuple[bool, bool | None, int | None]:
-    """Return whether an answer has SMS Partner's own form, its ``success`` and its ``code``.
-
-    ``success`` is None where the answer contradicts itself, both where one is not there.
-    """
+    """Return whether an answer has SMS Partner's form, its ``success`` and ``code`` or None."""
     if found := _XML.fullmatch(text):
         return True, found[1] == "true", int(found[2])
     try:
@@ -168,6 +161,5 @@ def _parse(text: str) -> tuple[bool, bool | None, int | None]:
         code = int(code)  # a refusal was seen with its code as text
     if type(success) is not bool or type(code) is not int or abs(code) > MAX_CODE:
         return "success" in answer or "code" in answer, None, None
-    if success and (answer.get("error") or answer.get("errors")):
-        success = None
-    return True, success, code
+    contradicts_itself = success and (answer.get("error") or answer.get("errors"))
+    return True, None if contradicts_itself else success, code

@@ -13,7 +13,7 @@ logger = Logger(location=None)  # for most lines it would be the same place in t
 
 UNITS = {"ProviderLatency": "Milliseconds", "QueueAge": "Milliseconds", "CutOffMargin": "Seconds"}
 
-# Of what Powertools adds to each line, said by the log group or of no use to a reader.
+# Powertools adds these to each line, but the log group already says which function it is.
 LEFT_OUT = dict.fromkeys(("function_arn", "function_memory_size", "function_name"))
 
 Metrics = Mapping[str, float | Sequence[float]]

@@ -54,13 +54,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     tried = [each.cancellation for each in handled if each.cancellation]
     settled = [e.cancellation for e in handled if e.cancellation and e.disposition != "retry"]
     report.tell(tried, settled, door="queue", request_id=context.aws_request_id)
-    return {
-        "batchItemFailures": [
-            {"itemIdentifier": record["messageId"]}
-            for record, each in zip(records, handled, strict=True)
-            if each.disposition == "retry"
-        ]
-    }
+    both = zip(records, handled, strict=True)
+    failed = [record["messageId"] for record, each in both if each.disposition == "retry"]
+    return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
 
 
 def _handle(record: Record, ends_at: float) -> Handled:
@@ -73,13 +69,9 @@ def _handle(record: Record, ends_at: float) -> Handled:
         cancelled = cancellation.cancel(request.read(record["body"]), ends_at)
         disposition = _dispose(record, cancelled)
         sent_at_ms = int(record["attributes"]["SentTimestamp"])
-        report.log(
-            cancelled,
-            door="queue",
-            disposition=disposition,
-            receive_count=_receive_count(record),
-            queue_age_ms=round(cancelled.ended_at * 1000) - sent_at_ms,
-        )
+        age_ms, count = round(cancelled.ended_at * 1000) - sent_at_ms, _receive_count(record)
+        known = {"disposition": disposition, "receive_count": count, "queue_age_ms": age_ms}
+        report.log(cancelled, door="queue", **known)
     except Exception as error:  # noqa: BLE001  see above
         telemetry.bug(error)
         _delay(record, Kind.PASSING)  # otherwise it stays hidden for the queue's full 180 s
@@ -101,14 +93,12 @@ def _dispose(record: Record, cancelled: Cancellation) -> str:
 
 def _dead_letter(record: Record, cancelled: Cancellation) -> bool:
     """Put a copy that says why into the dead-letter queue; return False if that failed."""
-    outcome, code = cancelled.outcome, cancelled.code
-    detail, original = cancelled.request.problem or outcome.detail, record["messageId"]
+    outcome, detail = cancelled.outcome, cancelled.request.problem or cancelled.outcome.detail
+    why = {"outcome": outcome.value, "code": cancelled.code, "detail": detail}
     message = {
         "QueueUrl": required("DEAD_LETTER_QUEUE_URL"),
         "MessageBody": record["body"],
-        "MessageAttributes": aws.attributes(
-            outcome=outcome.value, code=code, detail=detail, originalMessageId=original
-        ),
+        "MessageAttributes": aws.attributes(**why, originalMessageId=record["messageId"]),
     }
     try:
         return bool(aws.call("sqs", "send_message", **message)["MessageId"])
