@@ -203,7 +203,11 @@ def _package(endpoint: str, artifacts: Path, bucket: str) -> str:
             raise LocalStackError(f"template.yaml must hold {local.strip()!r} exactly once")
         template = template.replace(local, packaged)
     # To AWS a batch needs the same permission as one message, to ministack a permission of its own.
-    return template.replace("sqs:SendMessage\n", "[sqs:SendMessage, sqs:SendMessageBatch]\n")
+    for right in ("sqs:SendMessage", "sns:Publish"):
+        template = template.replace(f"Action: {right}
+", f"Action: [{right}, {right}Batch]
+")
+    return template
 
 
 def _repair_concurrency(functions: Any) -> None:
