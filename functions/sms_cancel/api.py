@@ -51,7 +51,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Response:
         return _problem(HTTPStatus.NOT_FOUND, NOT_OURS, context)
     except Exception as error:  # noqa: BLE001  whatever it is, it must not reach the caller
         telemetry.bug(error)
-        detail = "The function failed; its log says where. Ask again, it is safe."
+        detail = "The function failed; its log says where. It is safe to ask again."
         return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, detail, context)
 
 
@@ -80,7 +80,7 @@ def _queue_many(event: dict[str, Any], context: LambdaContext) -> Response:
         return _problem(refusal.status, str(refusal), context)
     accepted, rejected = bulk.enqueue(asked_for, context.aws_request_id, _ends_at(context))
     if asked_for.requests and not accepted:
-        detail = "The queue confirmed none of them: send all of it again, it is safe."
+        detail = "The queue confirmed none of them: send all of it again; that is safe."
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, context, 10)
     return _json(HTTPStatus.ACCEPTED, {"accepted": accepted, "rejected": rejected})
 

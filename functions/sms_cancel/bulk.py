@@ -29,7 +29,7 @@ TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 UNKNOWN_FIELD = 'Send no fields besides "messageIds", "sendAt" and "recallId".'
 WRONG_SEND_AT = "sendAt must be a time with an offset, such as 2030-01-31T09:00:00+01:00."
 WRONG_RECALL_ID = "recallId must be 1 to 64 letters, digits, hyphens or underscores."
-NOT_QUEUED = "The queue did not take it: send it again, it is safe."
+NOT_QUEUED = "The queue did not take it: it is safe to send it again."
 
 Rejected = dict[str, Any]  # messageId, as it was given, and detail
 

@@ -35,17 +35,17 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled", Kind.DONE, 200, "The SMS is cancelled and will not be sent."
     ALREADY_CANCELLED = "already_cancelled", Kind.DONE, 200, "The SMS was already cancelled and will not be sent."
     NOT_FOUND = "not_found", Kind.FINAL, 404, "SMS Partner knows no message with this id: check the id and its account."
-    TOO_LATE = "too_late", Kind.FINAL, 409, "The SMS leaves in less than five minutes, SMS Partner no longer cancels it: warn its recipients."
+    TOO_LATE = "too_late", Kind.FINAL, 409, "The SMS leaves in less than five minutes, so SMS Partner no longer cancels it: warn its recipients."
     ALREADY_SENT = "already_sent", Kind.FINAL, 409, "The SMS has been sent and cannot be cancelled: warn its recipients."
     INVALID_REQUEST = "invalid_request", Kind.FINAL, 400, "messageId must be 1 to 20 digits, as SMS Partner returned it when the SMS was scheduled."
     API_KEY_REJECTED = "api_key_rejected", Kind.BLOCKED, 502, "SMS Partner rejects the API key: ask again once the operator has replaced it."
     CREDITS_EXHAUSTED = "credits_exhausted", Kind.BLOCKED, 502, "The SMS Partner account has no credits: ask again once the operator has topped it up."
     ACCOUNT_BLOCKED = "account_blocked", Kind.BLOCKED, 502, "SMS Partner refuses this account or address: ask again once the operator has settled it."
     THROTTLED = "throttled", Kind.PASSING, 503, "SMS Partner received too many requests in a minute: ask again in the next one."
-    UNAVAILABLE = "unavailable", Kind.PASSING, 503, "SMS Partner cannot be reached or failed, the SMS counts as not cancelled: ask again, it is safe."
-    TIMED_OUT = "timed_out", Kind.PASSING, 504, "SMS Partner gave no whole answer, the SMS may or may not be cancelled: ask again, it is safe."
-    UNREADABLE = "unreadable", Kind.PASSING, 502, "SMS Partner's answer makes no sense, the SMS counts as not cancelled: ask again, it is safe."
-    KEY_UNAVAILABLE = "key_unavailable", Kind.PASSING, 503, "The secret holds no usable API key, so SMS Partner was not asked: ask again shortly."
+    UNAVAILABLE = "unavailable", Kind.PASSING, 503, "SMS Partner could not be reached or failed, so the SMS counts as not cancelled: it is safe to ask again."
+    TIMED_OUT = "timed_out", Kind.PASSING, 504, "SMS Partner gave no whole answer, so the SMS may or may not be cancelled: it is safe to ask again."
+    UNREADABLE = "unreadable", Kind.PASSING, 502, "SMS Partner's answer makes no sense, so the SMS counts as not cancelled: it is safe to ask again."
+    KEY_UNAVAILABLE = "key_unavailable", Kind.PASSING, 503, "No usable API key could be read from the secret, so SMS Partner was not asked: ask again shortly."
     # fmt: on
 
     @property
