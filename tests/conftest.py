@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 import boto3
 import pytest
 from moto import mock_aws
-from moto.sqs.models import sqs_backends
+from moto.sqs.models import Queue, sqs_backends
 
 from infra.local.provider import Provider
 from infra.local.provider_server import serve
@@ -156,10 +156,8 @@ def provider_url(provider, monkeypatch) -> Iterator[str]:
 class Cloud:
     """The bundle's AWS resources, as moto has them."""
 
-    def __init__(self, monkeypatch):
-        self.secrets = boto3.client("secretsmanager")
-        self.sqs = boto3.client("sqs")
-        self.sns = boto3.client("sns")
+    def __init__(self, monkeypatch, clients):
+        self.secrets, self.sqs, self.sns = clients
         self.secret_arn = self.secrets.create_secret(Name="key", SecretString=KEY)["ARN"]
         self.topic_arn = self.sns.create_topic(Name="alerts")["TopicArn"]
         self.queue_url = self._create_queue("queue")
@@ -252,10 +250,20 @@ def _values(message: dict) -> dict[str, str]:
     return {name: attribute["StringValue"] for name, attribute in attributes.items()}
 
 
+@pytest.fixture(scope="session")
+def _clients():
+    """The tests' own clients, which moto keeps off AWS: to make them takes longer than a test."""
+    session = boto3.Session("testing", "testing", "testing", region_name=REGION)
+    return [session.client(each) for each in ("secretsmanager", "sqs", "sns")]
+
+
 @pytest.fixture
-def cloud(monkeypatch) -> Iterator[Cloud]:
+def cloud(monkeypatch, _clients) -> Iterator[Cloud]:
+    for count in ("messages", "messages_delayed", "messages_not_visible"):
+        # moto counts all messages anew for each one that is sent.
+        monkeypatch.setattr(Queue, f"approximate_number_of_{count}", 0)
     with mock_aws():
-        yield Cloud(monkeypatch)
+        yield Cloud(monkeypatch, _clients)
 
 
 class Context:

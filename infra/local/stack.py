@@ -204,9 +204,7 @@ def _package(endpoint: str, artifacts: Path, bucket: str) -> str:
         template = template.replace(local, packaged)
     # To AWS a batch needs the same permission as one message, to ministack a permission of its own.
     for right in ("sqs:SendMessage", "sns:Publish"):
-        template = template.replace(f"Action: {right}
-", f"Action: [{right}, {right}Batch]
-")
+        template = template.replace(f"Action: {right}\n", f"Action: [{right}, {right}Batch]\n")
     return template
 
 
