@@ -95,16 +95,17 @@ def test_a_retry_comes_before_the_cut_off(bundle, provider):
     assert 5 < time.monotonic() - begun_at < 20  # without a sendAt 30 s later, and too late
 
 
-def test_after_the_cut_off_an_answer_is_final(bundle, provider):
-    provider.plan(fault("status", status=503, times=None))
+def test_after_the_cut_off_it_is_tried_until_sms_partner_refuses_it(bundle, provider):
+    provider.schedule(300, 240)
+    provider.plan(fault("status", status=503, times=3))  # all attempts of the first receive
     body = {"messageIds": [300], "sendAt": send_at(-60), "recallId": "summer-1"}
     assert bundle.post(body)[1]["accepted"] == 1
-    letter = dead_letter(bundle)
-    assert letter["outcome"] == "unavailable"
-    assert "It is not tried again: the cut-off, five minutes before sendAt" in letter["detail"]
-    [line] = eventually(lambda: lines_of(bundle, "summer-1"))
-    assert (line["disposition"], line["outcome"]) == ("dead_lettered", "unavailable")
-    assert line["margin_s"] < -60
+    assert dead_letter(bundle)["outcome"] == "too_late"
+    assert eventually(lambda: len(lines_of(bundle, "summer-1")) == 2)
+    first, last = sorted(lines_of(bundle, "summer-1"), key=lambda line: line["receive_count"])
+    assert (first["disposition"], first["outcome"]) == ("retry", "unavailable")
+    assert (last["disposition"], last["outcome"]) == ("dead_lettered", "too_late")
+    assert max(first["margin_s"], last["margin_s"]) <= -60
 
 
 def lines_of(bundle, recall_id):

@@ -15,6 +15,7 @@ from infra.local import stack
 from infra.local.bundle import ROOT_USER
 from infra.local.provider_server import fault
 from sms_cancel.outcome import Outcome
+from sms_cancel.request import read_send_at
 
 SCHEMA = schemathesis.openapi.from_path(stack.ROOT / "infra" / "openapi.yaml")
 AS_DESCRIBED = (
@@ -82,7 +83,10 @@ CANCEL_MANY = SCHEMA["/cancellations"]["POST"]
 @given(data=strategies.data())
 def test_each_answer_is_as_described(operation, ask, data):
     cases = [operation.as_strategy(generation_mode=each) for each in GenerationMode]
-    ask(data.draw(strategies.one_of(cases)), checks.positive_data_acceptance)
+    case = data.draw(strategies.one_of(cases))
+    if isinstance(case.body, dict) and read_send_at(case.body.get("sendAt")):
+        case.body["sendAt"] = "2099-01-31T09:00:00+01:00"  # no schema can ask for a future time
+    ask(case, checks.positive_data_acceptance)
 
 
 def cancel(message_id="300"):
@@ -100,27 +104,34 @@ def test_who_does_not_sign_is_refused_as_described(case, ask, provider):
     assert provider.state(300) == "scheduled"
 
 
+OWN_ID = 987_654_321  # so that what the queue still holds of another test meets no planned fault
 SETTLED = {
     "cancelled": (200, lambda provider: None),
-    "already_sent": (409, lambda provider: provider.schedule(300, -1)),
-    "too_late": (409, lambda provider: provider.schedule(300, 60)),
+    "already_sent": (409, lambda provider: provider.schedule(OWN_ID, -1)),
+    "too_late": (409, lambda provider: provider.schedule(OWN_ID, 60)),
     "not_found": (404, lambda provider: provider.reset()),
     "api_key_rejected": (502, lambda provider: provider.configure(api_key="another")),
     "credits_exhausted": (502, lambda provider: provider.configure(credits=0)),
     "account_blocked": (502, lambda provider: provider.configure(status="blocked")),
-    "throttled": (503, lambda provider: provider.plan(fault("status", status=429))),
-    "unavailable": (503, lambda provider: provider.plan(fault("status", times=3))),
-    "timed_out": (504, lambda provider: provider.plan(fault("close", times=3))),
-    "unreadable": (502, lambda provider: provider.plan(fault("html"))),
+    "throttled": (
+        503,
+        lambda provider: provider.plan(fault("status", message_id=OWN_ID, status=429)),
+    ),
+    "unavailable": (
+        503,
+        lambda provider: provider.plan(fault("status", message_id=OWN_ID, times=3)),
+    ),
+    "timed_out": (504, lambda provider: provider.plan(fault("close", message_id=OWN_ID, times=3))),
+    "unreadable": (502, lambda provider: provider.plan(fault("html", message_id=OWN_ID))),
 }
 
 
 @pytest.mark.parametrize("outcome", SETTLED)
 def test_what_becomes_of_a_cancel_is_described(outcome, ask, provider):
     status, arrange = SETTLED[outcome]
-    provider.schedule(300, 3600)
+    provider.schedule(OWN_ID, 3600)
     arrange(provider)
-    answer = ask(cancel())
+    answer = ask(cancel(str(OWN_ID)))
     assert (answer.status_code, answer.json()["outcome"]) == (status, outcome)
 
 
