@@ -5,16 +5,22 @@ import time
 from collections import Counter
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 SILENCE_S = 20
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Give one process all tests of the deployed bundle, so that there is one local stack."""
-    for item in items:
-        shared = "_bundle" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("bundle" if shared else item.path.stem))
+class OneStack(LoadScopeScheduling):
+    """Gives a file's tests to one process, and so all of a folder that shares a local stack."""
+
+    def _split_scope(self, nodeid):
+        path = nodeid.split("::")[0]
+        folder = path.rpartition("/")[0]
+        return folder if folder.endswith("/deployed") else path
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return OneStack(config, log)
 
 
 class Suite:

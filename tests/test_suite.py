@@ -15,7 +15,7 @@ def pytest_collection_modifyitems(items):
 TESTS = "def test_one(): pass\ndef test_two(): pass\n"
 
 
-@pytest.mark.parametrize("processes", [[], ["--numprocesses", "2", "--dist", "loadgroup"]])
+@pytest.mark.parametrize("processes", [[], ["--numprocesses", "2"]])
 def test_a_test_that_is_collected_twice_fails_the_run(tmp_path, processes):
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_it.py").write_text(TESTS)

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from end_to_end.conftest import eventually
 from infra.local import stack
 from infra.local.bundle import ROOT_USER
 from infra.local.provider_server import fault
 
-from .conftest import eventually
 from .test_doors import dead_letter, new_user
 
 

@@ -9,10 +9,9 @@ import json
 import pytest
 
 from conftest import KEY, leaks
+from end_to_end.conftest import PATIENCE_S, eventually
 from infra.local import stack
 from infra.local.bundle import Bundle
-
-from .conftest import PATIENCE_S, eventually
 
 NAME = "events"
 

@@ -9,9 +9,8 @@ import time
 import pytest
 
 from conftest import KEY
+from end_to_end.conftest import LOCAL_PYTHON, PATIENCE_S, eventually
 from infra.local import stack
-
-from .conftest import LOCAL_PYTHON, PATIENCE_S, eventually
 
 RUNBOOK = stack.ROOT.joinpath("infra", "runbook.md").read_text()
 SETUP, *BLOCKS = re.findall(r"^```sh\n(.+?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)

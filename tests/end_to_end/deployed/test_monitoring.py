@@ -12,9 +12,8 @@ import time
 import pytest
 from samtranslator.yaml_helper import yaml_parse
 
+from end_to_end.conftest import PATIENCE_S, eventually
 from infra.local import stack
-
-from .conftest import PATIENCE_S, eventually
 
 STACK = "sms-cancel-"  # how each name of the bundle's stack begins; there may be another stack
 

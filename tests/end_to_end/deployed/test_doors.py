@@ -7,10 +7,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from conftest import leaks
+from end_to_end.conftest import PATIENCE_S, eventually
 from infra.local import stack
 from infra.local.provider_server import fault
-
-from .conftest import PATIENCE_S, eventually
 
 
 def dead_letter(bundle):

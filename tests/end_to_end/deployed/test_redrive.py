@@ -4,10 +4,9 @@ from collections import Counter
 
 import pytest
 
+from end_to_end.conftest import PATIENCE_S, eventually
 from infra.local.run import announced
 from infra.operate import redrive, stack
-
-from .conftest import PATIENCE_S, eventually
 
 IDS = range(600, 612)
 

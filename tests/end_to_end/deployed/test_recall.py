@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from end_to_end.conftest import eventually
 from infra.local import stack as local
 from infra.local.provider_server import fault
 from infra.local.run import announced
 from infra.operate import follow, outcomes, stack
 from infra.operate import recall as command
-
-from .conftest import eventually
 
 DONE = {"cancelled", "already_cancelled"}
 STATES = {  # what SMS Partner may have of an id with this outcome
