@@ -107,8 +107,8 @@ def test_the_alarms_are_these():
 
 
 def test_the_readme_names_each_alarm():
-    readme = (ROOT / "README.md").read_text()
-    [section] = re.findall(r"^## Watch and operate$(.+?)^## ", readme, re.MULTILINE | re.DOTALL)
+    readme = (ROOT / "infra" / "README.md").read_text()
+    [section] = re.findall(r"^## Alerts and alarms$(.+?)^## ", readme, re.MULTILINE | re.DOTALL)
     first_cells = re.findall(r"^\|(.+?)\|", section, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", " ".join(first_cells))) == set(ALARMS)
 

@@ -95,7 +95,7 @@ def become(bundle, place, **rights):
 
 
 def rights(bundle):
-    """What the README asks for."""
+    """What infra/README.md asks for."""
     api = f"arn:aws:execute-api:*:*:{bundle.outputs['ApiId']}/$default/POST/cancellations"
     dead_letters = f"arn:aws:sqs:*:*:{bundle.outputs['DeadLetterQueueUrl'].rpartition('/')[2]}"
     log_group = f"arn:aws:logs:*:*:log-group:{bundle.outputs['WorkerLogGroupName']}*"
