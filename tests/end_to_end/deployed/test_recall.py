@@ -33,7 +33,8 @@ def place(bundle, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "build" / "local-stack.json"
     monkeypatch.setattr(stack, "LOCAL", file)
-    monkeypatch.setattr(follow, "QUIET_S", 5)
+    monkeypatch.setattr(follow, "POLL_S", 0.5)
+    monkeypatch.setattr(follow, "QUIET_S", 1)
     with announced(bundle, file):
         yield file
 

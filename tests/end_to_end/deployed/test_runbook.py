@@ -11,17 +11,34 @@ import pytest
 from conftest import KEY
 from end_to_end.conftest import LOCAL_PYTHON, PATIENCE_S, eventually
 from infra.local import stack
+from sms_cancel.outcome import Outcome
 
 RUNBOOK = stack.ROOT.joinpath("infra", "runbook.md").read_text()
 SETUP, *BLOCKS = re.findall(r"^```sh\n(.+?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)
 # Version 1 of the CLI, which pip installs, does not heed AWS_ENDPOINT_URL for SQS.
 HERE = 'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }\n'
-HERE_TOO = "\nSTACK=sms-cancel\n"
+# Each name is looked up once for all blocks: half of the CLI's calls are for names.
+HERE_TOO = r"""
+STACK=sms-cancel
+for each in output resource; do
+  eval "asked_$(declare -f "$each")"
+  eval "$each() { known $each \"\$1\"; }"
+done
+known() {
+  test -s "$KNOWN/$1-$2" || "asked_$1" "$2" > "$KNOWN/$1-$2"
+  cat "$KNOWN/$1-$2"
+}
+"""
 NOT_IN_MINISTACK = ("start-message-move-task", "aws deploy ")
 
 
+@pytest.fixture(scope="session")
+def known(tmp_path_factory):
+    return tmp_path_factory.mktemp("known")
+
+
 @pytest.fixture
-def shell(bundle, tmp_path):
+def shell(bundle, tmp_path, known):
     """Run lines of shell as an operator does, after the runbook's first block."""
     (tmp_path / "key.txt").write_text(KEY)
 
@@ -32,6 +49,7 @@ def shell(bundle, tmp_path):
             env={
                 "PATH": f"{LOCAL_PYTHON.parent}:{os.environ['PATH']}",
                 "HOME": str(tmp_path),
+                "KNOWN": str(known),
                 "PYTHONPATH": str(stack.ROOT),
                 "AWS_ENDPOINT_URL": bundle.endpoint,
                 "AWS_CA_BUNDLE": stack.ca_file(bundle.endpoint),
@@ -56,9 +74,18 @@ def lacks(lines):
     return any(each in lines for each in NOT_IN_MINISTACK)
 
 
+def test_settled_is_always_asked_for_an_outcome():
+    asked_for = re.findall(r"^settled (\w+)$", RUNBOOK, re.MULTILINE)
+    assert len(asked_for) >= 4
+    assert set(asked_for) <= set(Outcome)
+
+
+OTHER_SETTLED = [each for each in dict.fromkeys(BLOCKS) if each.startswith("settled ")][1:]
+
+
 @pytest.mark.parametrize(
     "lines",
-    [each for each in dict.fromkeys(BLOCKS) if not lacks(each)],
+    [each for each in dict.fromkeys(BLOCKS) if not lacks(each) and each not in OTHER_SETTLED],
     ids=lambda lines: lines.split("\n")[0],
 )
 def test_it_runs(shell, lines):
