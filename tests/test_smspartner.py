@@ -25,6 +25,7 @@ from sms_cancel import api, deadline, smspartner, worker
 from sms_cancel.telemetry import ConfigurationError
 
 DEADLINE_S = 0.4
+HAS_IPV6 = socket.has_dualstack_ipv6()
 OPEN_FILES = Path("/dev/fd")
 NOISE_S = 1.0  # for a busy machine; far from the minute that each endless fault would take
 
@@ -181,7 +182,7 @@ def certificate(tmp_path_factory):
     path = tmp_path_factory.mktemp("tls") / "authority.pem"
     authority.cert_pem.write_to_path(str(path))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
+    authority.issue_cert("localhost", "::1").configure_cert(context)
     return str(path), context
 
 
@@ -373,10 +374,11 @@ def test_each_of_many_calls_ends_at_its_own_deadline(provider, provider_url):
         assert deadline_s <= at_s < deadline_s + NOISE_S
 
 
-def test_twenty_threads_get_each_its_own_answer(provider, provider_url):
+@pytest.mark.parametrize("threads", [20, 30])  # as many as connections are kept, and more
+def test_many_threads_get_each_its_own_answer(threads, provider, provider_url):
     for message_id in range(1000, 1200, 2):
         provider.schedule(message_id, 3600)
-    with ThreadPoolExecutor(20) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         ids = range(1000, 1200)
         answers = list(pool.map(lambda each: cancel(5, str(each)).outcome, ids))
     assert answers == ["not_found" if each % 2 else "cancelled" for each in ids]
@@ -505,6 +507,52 @@ def test_any_number_of_dead_addresses_costs_no_more_than_the_deadline(
     begun_at = time.monotonic()
     assert cancel() == ("unavailable", None, None)
     assert DEADLINE_S <= time.monotonic() - begun_at < DEADLINE_S + NOISE_S
+
+
+def test_an_address_of_a_network_that_this_machine_lacks_is_passed_over(
+    provider, provider_url, monkeypatch
+):
+    port = int(provider_url.rpartition(":")[2].partition("/")[0])
+    lacking = (socket.AF_APPLETALK, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+    there = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [lacking, there])
+    assert cancel(5) == ("cancelled", 200, 200)
+
+
+def test_a_look_up_that_outlasts_the_deadline_means_that_nothing_was_sent(
+    provider, provider_url, monkeypatch
+):
+    look_up = socket.getaddrinfo
+
+    def take_long(*arguments, **options):
+        time.sleep(0.1)
+        return look_up(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", take_long)
+    assert cancel(0.05) == ("unavailable", None, None)
+    assert provider.calls.total() == 0
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
+@pytest.mark.parametrize("tls", [False, True])
+def test_an_address_of_ipv6_may_stand_in_the_url(tls, certificate, trusted, monkeypatch):
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+
+        def serve_one():
+            plain = server.accept()[0]
+            wrap = certificate[1].wrap_socket
+            with wrap(plain, server_side=True) if tls else plain as connection:
+                asked.append(connection.recv(65536))
+                connection.sendall(response(5))
+
+        asked = []
+        thread = threading.Thread(target=serve_one)
+        thread.start()
+        url = f"{'https' if tls else 'http'}://[::1]:{server.getsockname()[1]}/v1"
+        monkeypatch.setenv("SMSPARTNER_URL", url)
+        assert cancel(5) == ("already_cancelled", 5, 200)
+        thread.join()
+    assert f"Host: [::1]:{url.rpartition(':')[2].partition('/')[0]}\r\n".encode() in asked[0]
 
 
 def test_a_name_without_an_address_means_that_nothing_was_sent(provider_url, monkeypatch):

@@ -47,10 +47,11 @@ class Call(threading.local):
 
     def end(self, *, keep: bool) -> None:
         """Keep the connection for another call, or close it."""
-        if self.connection is not None:
-            if not keep:
-                self.connection.close()
+        if self.connection is not None and keep:
+            self.connection.kept_at = time.time()
             self.give_back(self.connection)
+        elif self.connection is not None:
+            self.connection.close()
 
 
 call = Call()
@@ -71,6 +72,21 @@ class _TLSSocket(_Socket, ssl.SSLSocket):
     pass
 
 
+def _open(found: tuple[Any, ...], seconds: float) -> _Socket:
+    """Connect to an address as getaddrinfo found it; raise OSError, as where there is no IPv6."""
+    family, kind, protocol, _, address = found
+    sock = _Socket(family, kind, protocol)
+    try:
+        sock.settimeout(min(seconds, call.left_s()))
+        sock.connect(address)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(call.left_s())  # for the TLS handshake, which CPython bounds
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 class _Response(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         """Read past interim answers (RFC 9110, 15.2): http.client takes all but 100 for final."""
@@ -83,35 +99,23 @@ class _Response(http.client.HTTPResponse):
 
 class _Connection(HTTPConnection):
     response_class = _Response
-    _used_at = 0.0  # wall clock: a monotonic clock may stop while Lambda freezes the process
+    kept_at = 0.0  # wall clock: a monotonic clock may stop while Lambda freezes the process
 
     def _new_conn(self) -> socket.socket:
         """Connect to the first address of the host that answers."""
         failure, share_s = OSError("no address"), call.left_s() / MAX_ADDRESSES
-        found = socket.getaddrinfo(self.host.strip("[]"), self.port, type=socket.SOCK_STREAM)
-        for *kind, _, address in found:
-            sock = _Socket(*kind)
+        # Only the resolver's own time-out bounds a look-up: RES_OPTIONS of the template sets it.
+        for found in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
             try:
-                sock.settimeout(min(share_s, call.left_s()))
-                sock.connect(address)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.settimeout(call.left_s())  # for the TLS handshake, which CPython bounds
+                return _open(found, share_s)
             except OSError as error:
                 failure = error
-                sock.close()
-            else:
-                self._used_at = time.time()
-                return sock
         raise failure
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        super().request(*args, **kwargs)
-        self._used_at = time.time()
 
     @property
     def is_connected(self) -> bool:
         """True if a kept connection can carry another call."""
-        if self.sock is None or time.time() - self._used_at >= MAX_IDLE_S:
+        if self.sock is None or time.time() - self.kept_at >= MAX_IDLE_S:
             return False
         self.sock.settimeout(0)
         try:
