@@ -451,6 +451,17 @@ def test_a_send_time_in_the_past_is_warned_of(margin_s, said, cloud, work, provi
     assert [(line["level"], line["message_id"]) for line in lines] == [("WARNING", "300")] * said
 
 
+@pytest.mark.parametrize("send_at", ["2020-01-01T00:00:00Z", "tomorrow"])
+@pytest.mark.parametrize(("receive_count", "times"), [(1, 1), (2, 0), (69, 0)])
+def test_a_doubtful_send_time_is_warned_of_at_the_first_receive_only(
+    send_at, receive_count, times, cloud, work, written
+):
+    body = json.dumps({"messageId": 300, "sendAt": send_at})
+    assert work(cloud.queue_event(body, receive_count=receive_count)) == []
+    warned = written.logged("sendAt in the past") + written.logged("sendAt not readable")
+    assert len(warned) == times
+
+
 def test_after_the_cut_off_an_sms_may_still_be_cancelled(cloud, work, provider, written):
     assert work(cloud.queue_event(message(-3600))) == []
     assert provider.state(300) == "cancelled"

@@ -9,24 +9,28 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sms_cancel.outcome import Outcome
-from sms_cancel.telemetry import logger
 
 CUT_OFF = timedelta(minutes=5)  # before the send time: SMS Partner cancels nothing after it
 
 EXAMPLE = 'send {"messageId": "300"}.'
 
 
-class Unreadable(ValueError):
+class Unreadable(Exception):
     """A text is not the JSON it should be; the exception's text says why and echoes nothing."""
 
 
 class Request(NamedTuple):
-    """One SMS to cancel; where ``message_id`` is None, ``problem`` is a sentence that says why."""
+    """One SMS to cancel.
+
+    Where ``message_id`` is None, ``problem`` is a sentence that says why. ``doubt`` says what is
+    wrong with ``sendAt``: no reason not to cancel.
+    """
 
     message_id: str | None
     send_at: datetime | None = None
     recall_id: str | None = None
     problem: str | None = None
+    doubt: str | None = None
 
     def margin_s(self, at: float) -> int | None:
         """Return the seconds from a time of ``time.time`` to the cut-off; negative after it."""
@@ -49,16 +53,18 @@ def read(body: str) -> Request:
         return Request(None, problem=f"The message {error}: {EXAMPLE}")
     if not isinstance(document, dict) or "messageId" not in document:
         return Request(None, problem=_without_id(document))
-    message_id = read_message_id(document["messageId"])
-    send_at = read_send_at(document.get("sendAt"))
-    if "sendAt" in document and send_at is None:
-        logger.warning("sendAt not readable", extra={"message_id": message_id})
-    elif is_past(send_at):
-        logger.warning("sendAt in the past", extra={"message_id": message_id})
+    given = document["messageId"]
+    message_id = read_message_id(given)
     problem = None if message_id else Outcome.INVALID_REQUEST.detail
-    if isinstance(document["messageId"], float):
+    if isinstance(given, float):
         problem = "messageId is a decimal or in scientific notation: write it as digits."
-    return Request(message_id, send_at, read_recall_id(document.get("recallId")), problem)
+    send_at, doubt = read_send_at(document.get("sendAt")), None
+    if "sendAt" in document and send_at is None:
+        doubt = "sendAt not readable"
+    elif is_past(send_at):
+        doubt = "sendAt in the past"
+    recall_id = read_recall_id(document.get("recallId"))
+    return Request(message_id, send_at, recall_id, problem, doubt)
 
 
 def _without_id(document: Any) -> str:
@@ -83,8 +89,8 @@ def load(text: str | bytes) -> Any:
     try:
         text = text if isinstance(text, str) else text.decode()
         return json.loads(strip(text), object_pairs_hook=_object)
-    except (ValueError, RecursionError) as error:
-        raise error if isinstance(error, Unreadable) else Unreadable("is not JSON") from None
+    except (ValueError, RecursionError):
+        raise Unreadable("is not JSON") from None
 
 
 def strip(text: str) -> str:

@@ -15,7 +15,7 @@ import requests
 
 from sms_cancel.deadline import Adapter, call
 from sms_cancel.outcome import Outcome
-from sms_cancel.request import load, strip
+from sms_cancel.request import Unreadable, load, strip
 from sms_cancel.telemetry import ConfigurationError
 
 DEFAULT_URL = "https://api.smspartner.fr/v1"
@@ -23,13 +23,17 @@ MAX_BODY_BYTES = 16 * 1024  # a hundred times the longest published answer
 MAX_CODE = 999_999_999  # a longer number is no code; SQS and SNS would refuse it as an attribute
 
 REFUSALS = {
-    **dict.fromkeys((1, 10), Outcome.API_KEY_REJECTED),
+    1: Outcome.API_KEY_REJECTED,
     4: Outcome.NOT_FOUND,
     5: Outcome.ALREADY_CANCELLED,
     6: Outcome.TOO_LATE,
     7: Outcome.ALREADY_SENT,
+    10: Outcome.API_KEY_REJECTED,
     11: Outcome.CREDITS_EXHAUSTED,
-    **dict.fromkeys((20, 30, 40, 96), Outcome.ACCOUNT_BLOCKED),
+    20: Outcome.ACCOUNT_BLOCKED,
+    30: Outcome.ACCOUNT_BLOCKED,
+    40: Outcome.ACCOUNT_BLOCKED,
+    96: Outcome.ACCOUNT_BLOCKED,
     429: Outcome.THROTTLED,
 }
 
@@ -62,8 +66,9 @@ def cancel(api_key: str, message_id: str, deadline_s: float) -> Answer:
     exception holds the URL and so the key. Raises ConfigurationError only.
     """
     url, answer_format = endpoint()
-    asked_format = {"_format": "xml"} if answer_format == "xml" else {}
-    query = {"apiKey": api_key, "messageId": message_id, **asked_format}
+    query = {"apiKey": api_key, "messageId": message_id}
+    if answer_format == "xml":
+        query["_format"] = "xml"
     request = requests.Request("GET", f"{url}/message-cancel", _HEADERS, params=query)
     status = None
     call.begin(deadline_s)
@@ -155,7 +160,7 @@ def _parse(text: str) -> tuple[bool, bool | None, int | None]:
     try:
         answer = load(text)
         success, code = answer.get("success"), answer.get("code")
-    except (ValueError, AttributeError):
+    except (Unreadable, AttributeError):
         return False, None, None
     if success is False and re.fullmatch("[0-9]{1,9}", str(code)):
         code = int(code)  # a refusal was seen with its code as text

@@ -31,6 +31,7 @@ class Handled(NamedTuple):
     ``cancellation`` is None where no cancel was begun, or a bug ended it.
     """
 
+    record: Record
     disposition: str
     cancellation: Cancellation | None = None
 
@@ -51,32 +52,42 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     # Threads of our own: Powertools' batch processor takes one item after the other.
     with ThreadPoolExecutor(MAX_THREADS) as pool:
         handled = list(pool.map(partial(_handle, ends_at=ends_at), records))
-    tried = [each.cancellation for each in handled if each.cancellation]
-    settled = [e.cancellation for e in handled if e.cancellation and e.disposition != "retry"]
-    report.tell(tried, settled, door="queue", request_id=context.aws_request_id)
-    both = zip(records, handled, strict=True)
-    failed = [record["messageId"] for record, each in both if each.disposition == "retry"]
-    return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
+    retried = [each for each in handled if each.disposition == "retry"]
+    settled = [each for each in handled if each.disposition != "retry"]
+    report.tell(
+        [each.cancellation for each in handled if each.cancellation],
+        [each.cancellation for each in settled if each.cancellation],
+        door="queue",
+        request_id=context.aws_request_id,
+    )
+    return {"batchItemFailures": [{"itemIdentifier": e.record["messageId"]} for e in retried]}
 
 
 def _handle(record: Record, ends_at: float) -> Handled:
     """Settle one message. Never raises: one item's trouble must stay its own."""
     if time.monotonic() >= ends_at:
-        original = {"sqs_message_id": record["messageId"]}
-        telemetry.logger.warning("no time left to begin", extra=original)
-        return Handled("retry")
+        waiting = {"sqs_message_id": record["messageId"]}
+        telemetry.logger.warning("no time left to begin", extra=waiting)
+        return Handled(record, "retry")
     try:
-        cancelled = cancellation.cancel(request.read(record["body"]), ends_at)
+        asked = request.read(record["body"])
+        if asked.doubt and _receive_count(record) == 1:  # a retry would only say it again
+            telemetry.logger.warning(asked.doubt, extra={"message_id": asked.message_id})
+        cancelled = cancellation.cancel(asked, ends_at)
         disposition = _dispose(record, cancelled)
-        sent_at_ms = int(record["attributes"]["SentTimestamp"])
-        age_ms, count = round(cancelled.ended_at * 1000) - sent_at_ms, _receive_count(record)
-        known = {"disposition": disposition, "receive_count": count, "queue_age_ms": age_ms}
-        report.log(cancelled, door="queue", **known)
+        report.log(
+            cancelled,
+            door="queue",
+            disposition=disposition,
+            receive_count=_receive_count(record),
+            queue_age_ms=round(cancelled.ended_at * 1000)
+            - int(record["attributes"]["SentTimestamp"]),
+        )
     except Exception as error:  # noqa: BLE001  see above
         telemetry.bug(error)
         _delay(record, Kind.PASSING)  # otherwise it stays hidden for the queue's full 180 s
-        return Handled("retry")
-    return Handled(disposition, cancelled)
+        return Handled(record, "retry")
+    return Handled(record, disposition, cancelled)
 
 
 def _dispose(record: Record, cancelled: Cancellation) -> str:
@@ -93,15 +104,21 @@ def _dispose(record: Record, cancelled: Cancellation) -> str:
 
 def _dead_letter(record: Record, cancelled: Cancellation) -> bool:
     """Put a copy that says why into the dead-letter queue; return False if that failed."""
-    outcome, detail = cancelled.outcome, cancelled.request.problem or cancelled.outcome.detail
-    why = {"outcome": outcome.value, "code": cancelled.code, "detail": detail}
-    message = {
-        "QueueUrl": required("DEAD_LETTER_QUEUE_URL"),
-        "MessageBody": record["body"],
-        "MessageAttributes": aws.attributes(**why, originalMessageId=record["messageId"]),
-    }
+    attributes = aws.attributes(
+        outcome=cancelled.outcome.value,
+        code=cancelled.code,
+        detail=cancelled.request.problem or cancelled.outcome.detail,
+        originalMessageId=record["messageId"],
+    )
     try:
-        return bool(aws.call("sqs", "send_message", **message)["MessageId"])
+        answer = aws.call(
+            "sqs",
+            "send_message",
+            QueueUrl=required("DEAD_LETTER_QUEUE_URL"),
+            MessageBody=record["body"],
+            MessageAttributes=attributes,
+        )
+        return bool(answer["MessageId"])
     except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
         telemetry.logger.error("not dead-lettered", extra={"reason": aws.reason(error)})
         return False
@@ -117,9 +134,13 @@ def _delay(record: Record, kind: Kind, margin_s: int | None = None) -> None:
         delay_s = min(MAX_DELAY_S, first_s * 2 ** (_receive_count(record) - 1))
         if margin_s is not None and margin_s >= 0:
             delay_s = min(delay_s, max(5, margin_s - RETRY_BEFORE_S))
-        which = {"QueueUrl": required("QUEUE_URL"), "ReceiptHandle": record["receiptHandle"]}
-        visible_in_s = math.ceil(delay_s * random.uniform(0.8, 1))
-        aws.call("sqs", "change_message_visibility", **which, VisibilityTimeout=visible_in_s)
+        aws.call(
+            "sqs",
+            "change_message_visibility",
+            QueueUrl=required("QUEUE_URL"),
+            ReceiptHandle=record["receiptHandle"],
+            VisibilityTimeout=math.ceil(delay_s * random.uniform(0.8, 1)),
+        )
     except Exception as error:  # noqa: BLE001  as above
         # It is tried again all the same, after the queue's own visibility timeout.
         telemetry.logger.warning("visibility not set", extra={"reason": aws.reason(error)})
