@@ -11,9 +11,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from sms_cancel import aws, request, telemetry
+from sms_cancel import aws, request
 from sms_cancel.outcome import Outcome
 from sms_cancel.request import Request
+from sms_cancel.telemetry import logger, required, write
 
 FIELDS = {"messageIds", "sendAt", "recallId"}
 MAX_IDS = 1000
@@ -21,14 +22,8 @@ MAX_BYTES = 64 * 1024  # a thousand ids of twenty digits take 24 KiB
 MAX_ECHO = 64  # longest echo of an invalid id
 BATCH = 10  # the most that SQS takes at once
 MAX_THREADS = 10
-TRIES = 3
-PAUSE_S = 0.2  # before the second try 0.2 to 0.4 s, before the third 0.4 to 0.8 s
+PAUSES_S = (0, 0.4, 0.8)  # before each of three tries; jitter takes up to half of them away
 
-TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-# A misspelt sendAt would silently mean no deadline.
-UNKNOWN_FIELD = 'Send no fields besides "messageIds", "sendAt" and "recallId".'
-WRONG_SEND_AT = "sendAt must be a time with an offset, such as 2030-01-31T09:00:00+01:00."
-WRONG_RECALL_ID = "recallId must be 1 to 64 letters, digits, hyphens or underscores."
 NOT_QUEUED = "The queue did not take it: it is safe to send it again."
 
 Rejected = dict[str, Any]  # messageId, as it was given, and detail
@@ -37,9 +32,13 @@ Rejected = dict[str, Any]  # messageId, as it was given, and detail
 class Refused(Exception):
     """The request as a whole is refused; the text says what to send, and echoes nothing."""
 
-    def __init__(self, text: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
-        super().__init__(text)
-        self.status = status
+    status = HTTPStatus.BAD_REQUEST
+
+
+class TooLarge(Refused):
+    """The request asks for more than one request may."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 class Bulk(NamedTuple):
@@ -57,20 +56,21 @@ def read(body: bytes) -> Bulk:
     The last two may be left out. An invalid id is only rejected; all else raises Refused.
     """
     document = _load(body)
-    given: Any = document.get("messageIds")
-    send_at = request.read_send_at(document.get("sendAt"))
-    recall_id = request.read_recall_id(document.get("recallId"))
-    for is_wrong, text in (
-        (not isinstance(given, list) or not given, 'Send "messageIds", a list of at least one id.'),
-        (not document.keys() <= FIELDS, UNKNOWN_FIELD),
-        ("sendAt" in document and send_at is None, WRONG_SEND_AT),
-        (request.is_past(send_at), "sendAt must be in the future: check its offset, or omit it."),
-        ("recallId" in document and recall_id is None, WRONG_RECALL_ID),
-    ):
-        if is_wrong:
-            raise Refused(text)
+    given = document.get("messageIds")
+    if not isinstance(given, list) or not given:
+        raise Refused('Send "messageIds", a list of at least one id.')
     if len(given) > MAX_IDS:
-        raise Refused(f"A request has at most {MAX_IDS:,} ids: send it in parts.", TOO_LARGE)
+        raise TooLarge(f"A request has at most {MAX_IDS:,} ids: send it in parts.")
+    if not document.keys() <= FIELDS:  # a misspelt sendAt would silently mean no deadline
+        raise Refused('Send no fields besides "messageIds", "sendAt" and "recallId".')
+    send_at = request.read_send_at(document.get("sendAt"))
+    if "sendAt" in document and send_at is None:
+        raise Refused("sendAt must be a time with an offset, such as 2030-01-31T09:00:00+01:00.")
+    if request.is_past(send_at):
+        raise Refused("sendAt must be in the future: check its offset, or omit it.")
+    recall_id = request.read_recall_id(document.get("recallId"))
+    if "recallId" in document and recall_id is None:
+        raise Refused("recallId must be 1 to 64 letters, digits, hyphens or underscores.")
     asked_for = Bulk(send_at, recall_id, {}, [])
     for each in given:
         if message_id := request.read_message_id(each):
@@ -82,8 +82,7 @@ def read(body: bytes) -> Bulk:
 
 def _load(body: bytes) -> dict[str, Any]:
     if len(body) > MAX_BYTES:
-        text = f"A request has at most {MAX_BYTES // 1024} KiB: send it in parts."
-        raise Refused(text, TOO_LARGE)
+        raise TooLarge(f"A request has at most {MAX_BYTES // 1024} KiB: send it in parts.")
     try:
         document = request.load(body)
     except request.Unreadable as error:
@@ -104,9 +103,9 @@ def enqueue(asked_for: Bulk, request_id: str, ends_at: float) -> tuple[int, list
     Returns how many it took, and what is rejected: every id that is not in there is on the queue.
     """
     begun_at = time.monotonic()
-    telemetry.required("QUEUE_URL")
     # A message group is a tenant of a fair queue: a large one does not delay the others.
-    put = partial(_put, group=asked_for.recall_id or request_id, ends_at=ends_at)
+    group = asked_for.recall_id or request_id
+    put = partial(_put, queue_url=required("QUEUE_URL"), group=group, ends_at=ends_at)
     requests = list(asked_for.requests)
     batches = [requests[at : at + BATCH] for at in range(0, len(requests), BATCH)]
     with ThreadPoolExecutor(MAX_THREADS) as pool:
@@ -114,42 +113,44 @@ def enqueue(asked_for: Bulk, request_id: str, ends_at: float) -> tuple[int, list
     accepted = len(requests) - len(left)
     not_queued = [_reject(asked_for.requests[each], NOT_QUEUED) for each in left]
     rejected = asked_for.rejected + not_queued
-    duration_ms = round((time.monotonic() - begun_at) * 1000)
-    counts = {"accepted": accepted, "rejected": len(rejected)}
-    send_at = asked_for.send_at and asked_for.send_at.isoformat()
-    told = {"recall_id": asked_for.recall_id, "send_at": send_at, "duration_ms": duration_ms}
-    metrics = {"CancelsQueued": accepted} if accepted else {}
-    telemetry.write(logging.INFO, "cancels queued", metrics=metrics, **counts, **told)
+    write(
+        logging.INFO,
+        "cancels queued",
+        metrics={"CancelsQueued": accepted} if accepted else {},
+        accepted=accepted,
+        rejected=len(rejected),
+        recall_id=asked_for.recall_id,
+        send_at=asked_for.send_at and asked_for.send_at.isoformat(),
+        duration_ms=round((time.monotonic() - begun_at) * 1000),
+    )
     return accepted, rejected
 
 
-def _put(left: list[Request], group: str, ends_at: float) -> list[Request]:
+def _put(left: list[Request], queue_url: str, group: str, ends_at: float) -> list[Request]:
     """Send a batch, three times at most; return the requests that SQS did not confirm."""
-    for attempt in range(TRIES):
-        if attempt:
-            time.sleep(PAUSE_S * 2**attempt * random.uniform(0.5, 1))
+    for pause_s in PAUSES_S:
+        time.sleep(pause_s * random.uniform(0.5, 1))
         if time.monotonic() >= ends_at:
             break
-        taken = _send(left, group)
+        taken = _send(left, queue_url, group)
         left = [each for each in left if each.message_id not in taken]
         if not left:
             break
     return left
 
 
-def _send(requests: list[Request], group: str) -> set[str]:
+def _send(requests: list[Request], queue_url: str, group: str) -> set[str]:
     """Send one batch; return the ids that SQS confirms."""
     entries = [
         {"Id": each.message_id, "MessageBody": each.body(), "MessageGroupId": group}
         for each in requests
     ]
     try:
-        queue_url = telemetry.required("QUEUE_URL")
         answer = aws.call("sqs", "send_message_batch", QueueUrl=queue_url, Entries=entries)
         reasons = sorted({each["Code"] for each in answer.get("Failed", [])})
         taken = {each["Id"] for each in answer.get("Successful", [])}
     except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
         reasons, taken = [aws.reason(error)], set()
     if reasons:
-        telemetry.logger.warning("not queued", extra={"reason": ", ".join(reasons)})
+        logger.warning("not queued", extra={"reason": ", ".join(reasons)})
     return taken
