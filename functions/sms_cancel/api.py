@@ -82,7 +82,7 @@ def _queue_many(event: dict[str, Any], context: LambdaContext) -> Response:
     if asked_for.requests and not accepted:
         detail = "The queue confirmed none of them: send all of it again; that is safe."
         return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, context, 10)
-    return _json(HTTPStatus.ACCEPTED, {"accepted": accepted, "rejected": rejected})
+    return _respond(HTTPStatus.ACCEPTED, {"accepted": accepted, "rejected": rejected})
 
 
 def _ends_at(context: LambdaContext) -> float:
@@ -93,11 +93,10 @@ def _answer(cancelled: Cancellation, context: LambdaContext) -> Response:
     outcome, message_id = cancelled.outcome, cancelled.request.message_id
     body = {"messageId": message_id, "outcome": outcome, "code": cancelled.code}
     if outcome.done:
-        return _json(outcome.status, body)
-    name = outcome.replace("_", "-")
-    title, retry_after_s = name.replace("-", " ").capitalize(), RETRY_AFTER_S.get(outcome)
-    body |= {"type": f"urn:problem-type:sms-cancel:{name}", "title": title}
-    return _problem(outcome.status, outcome.detail, context, retry_after_s, **body)
+        return _respond(outcome.status, body)
+    body["type"] = f"urn:problem-type:sms-cancel:{outcome.replace('_', '-')}"
+    body["title"] = outcome.replace("_", " ").capitalize()
+    return _problem(outcome.status, outcome.detail, context, RETRY_AFTER_S.get(outcome), **body)
 
 
 def _problem(
@@ -105,15 +104,15 @@ def _problem(
 ) -> Response:
     """Return a problem of RFC 9457, of type ``about:blank`` where the status says it all."""
     problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
-    problem |= {"instance": context.aws_request_id, **more}
-    headers = {"Retry-After": str(retry_s)} if retry_s else {}
-    return _json(status, problem, "application/problem+json", headers)
+    problem["instance"] = context.aws_request_id
+    return _respond(status, problem | more, retry_s)
 
 
-def _json(
-    status: int, body: Any, content_type: str = "application/json", more: Any = None
-) -> Response:
-    headers = {"Content-Type": content_type, "Cache-Control": "no-store", **(more or {})}
+def _respond(status: HTTPStatus, body: dict[str, Any], retry_s: int | None = None) -> Response:
+    content_type = "application/json" if status < 400 else "application/problem+json"
+    headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
+    if retry_s:
+        headers["Retry-After"] = str(retry_s)
     return {"statusCode": int(status), "headers": headers, "body": json.dumps(body)}
 
 
