@@ -4,9 +4,8 @@ import gc
 import random
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
-from functools import partial
-from threading import Thread
 from typing import NamedTuple
 
 from sms_cancel import smspartner
@@ -56,13 +55,10 @@ def prepare() -> None:
     """
     with suppress(ConfigurationError):
         check_configuration()
-        ends_at = time.monotonic() + PREPARE_S
-        tasks = (_api_key.prefetch, partial(smspartner.connect, PREPARE_S))
-        threads = [Thread(target=task, daemon=True) for task in tasks]
-        for thread in threads:
-            thread.start()
-        for thread in threads:  # not for ever: no library bounds the look-up of a name
-            thread.join(max(0.0, ends_at - time.monotonic()))
+        pool = ThreadPoolExecutor()
+        tasks = [pool.submit(_api_key.prefetch), pool.submit(smspartner.connect, PREPARE_S)]
+        wait(tasks, PREPARE_S)  # not for ever: no library bounds the look-up of a name
+        pool.shutdown(wait=False)
     gc.freeze()  # what is there now stays: the collector need never look at it again
     gc.enable()
 
