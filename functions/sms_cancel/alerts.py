@@ -41,9 +41,11 @@ def publish(cancellations: Sequence[Cancellation], *, door: str, request_id: str
     if not blocked:
         return
     entries = [_entry(each, door, request_id) for each in blocked.values()]
-    batch = {"TopicArn": required("ALERT_TOPIC_ARN"), "PublishBatchRequestEntries": entries}
+    topic_arn = required("ALERT_TOPIC_ARN")
     try:
-        answer = aws.call("sns", "publish_batch", **batch)
+        answer = aws.call(
+            "sns", "publish_batch", TopicArn=topic_arn, PublishBatchRequestEntries=entries
+        )
         failed = len(entries) - len(answer["Successful"])
         reasons = [str(each["Code"]) for each in answer.get("Failed", [])]
     except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
@@ -56,14 +58,16 @@ def publish(cancellations: Sequence[Cancellation], *, door: str, request_id: str
 def _entry(blocked: Sequence[Cancellation], door: str, request_id: str) -> dict[str, Any]:
     outcome = blocked[0].outcome
     code = next((each.code for each in blocked if each.code is not None), None)
-    actions = ADDRESS_ACTIONS if outcome is Outcome.ACCOUNT_BLOCKED else {}
+    action = ACTIONS[outcome]
+    if outcome is Outcome.ACCOUNT_BLOCKED:
+        action = ADDRESS_ACTIONS.get(code, action)
     alert = {
         "outcome": outcome,
         "code": code,
         "count": len(blocked),
         "messageIds": [each.request.message_id for each in blocked],
         "detail": outcome.detail,
-        "action": actions.get(code, ACTIONS[outcome]),
+        "action": action,
         "service": os.environ.get("POWERTOOLS_SERVICE_NAME"),
         "door": door,
         "requestId": request_id,

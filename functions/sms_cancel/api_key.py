@@ -5,7 +5,8 @@ import re
 import threading
 import time
 
-from sms_cancel import aws, request, telemetry
+from sms_cancel import aws, request
+from sms_cancel.telemetry import logger, required, write
 
 CACHE_S = 300
 RETRY_S = 10  # after a failed read: soon enough to recover, seldom enough not to slow each cancel
@@ -51,24 +52,24 @@ class ApiKey:
         with self._lock:
             if self._value == rejected and _is_over(self._refetched_at, REFETCH_COOLDOWN_S):
                 self._refetched_at = time.time()
-                telemetry.write(logging.INFO, "key refetched", metrics={"KeyRefetched": 1})
+                write(logging.INFO, "key refetched", metrics={"KeyRefetched": 1})
                 self._fetch()
             return None if self._value == rejected else self._value
 
     def _fetch(self) -> None:
         self._read_at, self._lasts_s = time.time(), RETRY_S
-        secret_arn = telemetry.required("API_KEY_SECRET_ARN")
+        secret_arn = required("API_KEY_SECRET_ARN")
         try:
             answer = aws.call("secretsmanager", "get_secret_value", SecretId=secret_arn)
             self._value = parse(answer["SecretString"] if "SecretBinary" not in answer else None)
             self._lasts_s = CACHE_S
         except Unusable as cause:
             self._value = None
-            telemetry.logger.error("secret not usable", extra={"cause": str(cause)})
+            logger.error("secret not usable", extra={"cause": str(cause)})
         except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
-            metrics = {"StaleKeyUsed": 1} if self._value else {}
-            told = {"reason": aws.reason(error), "stale_key": self._value is not None}
-            telemetry.write(logging.WARNING, "secret not read", metrics=metrics, **told)
+            stale, why = self._value is not None, aws.reason(error)
+            metrics = {"StaleKeyUsed": 1} if stale else {}
+            write(logging.WARNING, "secret not read", metrics=metrics, reason=why, stale_key=stale)
 
 
 def _is_over(since: float, lasts_s: float) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sms_cancel import aws, telemetry
+from sms_cancel import aws
 from sms_cancel.cancellation import Cancellation
+from sms_cancel.telemetry import write
 
 
 def put(settled: Sequence[Cancellation], *, door: str) -> None:
@@ -21,8 +22,8 @@ def put(settled: Sequence[Cancellation], *, door: str) -> None:
     except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
         failed, reasons = len(entries), {aws.reason(error)}
     if failed:
-        told = {"count": failed, "reason": ", ".join(sorted(reasons))}
-        telemetry.write(logging.ERROR, "event not put", metrics={"EventPutFailed": 1}, **told)
+        metrics, reason = {"EventPutFailed": 1}, ", ".join(sorted(reasons))
+        write(logging.ERROR, "event not put", metrics=metrics, count=failed, reason=reason)
 
 
 def _entry(settled: Cancellation, door: str) -> dict[str, Any]:
@@ -37,5 +38,5 @@ def _entry(settled: Cancellation, door: str) -> dict[str, Any]:
         "recallId": settled.request.recall_id,
         "service": os.environ.get("POWERTOOLS_SERVICE_NAME"),  # which of the account's stacks
     }
-    kind = {"Source": "sms-cancel", "DetailType": "SMS cancel settled"}
-    return {**kind, "Time": at, "Detail": json.dumps(detail)}
+    entry = {"Source": "sms-cancel", "DetailType": "SMS cancel settled", "Time": at}
+    return entry | {"Detail": json.dumps(detail)}

@@ -39,10 +39,11 @@ def write(level: int, message: str, *, metrics: Metrics, **fields: Any) -> None:
     ``Cancellations`` has the dimensions ``service`` and ``outcome``, which must be one of the
     fields; all others ``service`` alone. One event is one line: nothing to collect or to flush.
     """
-    of_outcome = [name for name in metrics if name == "Cancellations"]
-    of_service = [name for name in metrics if name != "Cancellations"]
-    directives = [_directive(["service", "outcome"], of_outcome)] if of_outcome else []
-    directives += [_directive(["service"], of_service)] if of_service else []
+    directives = []
+    if "Cancellations" in metrics:
+        directives.append(_directive(["service", "outcome"], ["Cancellations"]))
+    if others := [name for name in metrics if name != "Cancellations"]:
+        directives.append(_directive(["service"], others))
     emf = {"Timestamp": int(time.time() * 1000), "CloudWatchMetrics": directives}
     logger.log(  # type: ignore[attr-defined]
         level, message, extra={**LEFT_OUT, **fields, **metrics, "_aws": emf if metrics else None}
