@@ -2,8 +2,12 @@
 
 import gc
 import importlib
+import json
+import os
 import re
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -12,6 +16,7 @@ import pytest
 
 import sms_cancel
 from infra.local.provider_server import fault
+from infra.local.stack import ROOT
 from sms_cancel import api, aws, cancellation, report, smspartner, worker
 from sms_cancel.outcome import Kind, Outcome
 from sms_cancel.request import Request, read_message_id, read_recall_id, read_send_at
@@ -330,6 +335,16 @@ def test_the_metrics_of_each_cancel_are_in_its_own_line(provider, written):
     assert written.values("Attempts") == [1, 2, 1]
     assert len(written.values("ProviderLatency")) == 4
     assert written.values("QueueAge") == [300, 301, 999]
+
+
+def test_no_log_level_of_the_environment_loses_metrics():
+    code = (
+        "import logging, sys; sys.path.insert(0, 'functions'); from sms_cancel import telemetry; "
+        "telemetry.write(logging.INFO, 'x', metrics={'Attempts': 1})"
+    )
+    environment = os.environ | {"POWERTOOLS_LOG_LEVEL": "CRITICAL"}
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    assert json.loads(printed)["Attempts"] == 1
 
 
 def test_refetches_are_counted_and_not_the_cancels_that_they_serve(provider, written):

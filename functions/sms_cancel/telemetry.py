@@ -9,7 +9,9 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-logger = Logger(location=None)  # for most lines it would be the same place in this file
+# The level is fixed: with a higher one, a line would be lost with the metrics that it carries. No
+# location: for most lines it would be the same place in this file.
+logger = Logger(level="INFO", location=None)
 
 UNITS = {"ProviderLatency": "Milliseconds", "QueueAge": "Milliseconds", "CutOffMargin": "Seconds"}
 
