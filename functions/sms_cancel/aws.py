@@ -28,9 +28,11 @@ def client(service: str) -> Any:
         raise ValueError(f"add {service!r} to SERVICES in {__name__}: its data does not ship")
     with _lock:
         if service not in _clients:
-            secret_arn = os.environ.get("API_KEY_SECRET_ARN", "")  # may be of another region
-            region = secret_arn.split(":")[3:4] if service == "secretsmanager" else None
-            _clients[service] = _session.client(service, *region or (), config=_CONFIG)
+            region = None  # the function's own
+            secret_arn = os.environ.get("API_KEY_SECRET_ARN", "")
+            if service == "secretsmanager" and secret_arn.startswith("arn:"):
+                region = secret_arn.split(":")[3]  # the secret may be in another
+            _clients[service] = _session.client(service, region, config=_CONFIG)
         return _clients[service]
 
 

@@ -81,7 +81,6 @@ def cancel(request: Request, ends_at: float) -> Cancellation:
 
 def _ask(api_key: str, message_id: str, ends_at: float) -> Iterator[tuple[Answer, float]]:
     """Call the provider until it answers; yield each answer with its latency in milliseconds."""
-    answer = None
     for attempt in range(MAX_ATTEMPTS):
         if attempt:
             pause_s = PAUSE_S * 2**attempt * random.uniform(0.5, 1)
@@ -92,7 +91,7 @@ def _ask(api_key: str, message_id: str, ends_at: float) -> Iterator[tuple[Answer
         yield answer, latency_ms
         if answer.outcome not in (Outcome.TIMED_OUT, Outcome.UNAVAILABLE):
             break
-    if answer and answer.outcome is Outcome.API_KEY_REJECTED and time.monotonic() < ends_at:
+    if answer.outcome is Outcome.API_KEY_REJECTED and time.monotonic() < ends_at:
         replacement = _api_key.replacement(api_key)
         if replacement is not None:
             yield _call(replacement, message_id, ends_at)

@@ -47,10 +47,12 @@ class Call(threading.local):
 
     def end(self, *, keep: bool) -> None:
         """Keep the connection for another call, or close it."""
-        if self.connection is not None and keep:
+        if self.connection is None:
+            return
+        if keep:
             self.connection.kept_at = time.time()
             self.give_back(self.connection)
-        elif self.connection is not None:
+        else:
             self.connection.close()
 
 

@@ -116,13 +116,15 @@ def _read(response: requests.Response) -> bytes:
 
 def _failure(error: BaseException | None) -> Outcome:
     """Tell a broken connection from an answer that is not HTTP: requests raises one for both."""
-    while error is not None and call.sent:
+    if not call.sent:
+        return Outcome.UNAVAILABLE
+    while error is not None:
         if isinstance(error, RemoteDisconnected | IncompleteRead):
             return Outcome.TIMED_OUT
         if isinstance(error, HTTPException | UnicodeError | zlib.error):
             return Outcome.UNREADABLE
         error = error.__cause__ or error.__context__
-    return Outcome.TIMED_OUT if call.sent else Outcome.UNAVAILABLE
+    return Outcome.TIMED_OUT
 
 
 def interpret(status: int, body: bytes) -> Answer:
