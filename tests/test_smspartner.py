@@ -21,7 +21,8 @@ import trustme
 import rehash
 from conftest import KEY, Context
 from infra.local.provider_server import FAULTS, fault, serve
-from sms_cancel import api, deadline, smspartner, worker
+from infra.local.stack import ROOT
+from sms_cancel import api, cancellation, deadline, smspartner, worker
 from sms_cancel.telemetry import ConfigurationError
 
 DEADLINE_S = 0.4
@@ -285,6 +286,27 @@ def test_a_kept_connection_that_is_no_good_is_not_used(
             time.sleep(0.1)  # for the bytes to arrive
 
 
+def test_a_call_that_gets_no_connection_leaves_the_kept_one_alone(
+    provider, provider_url, monkeypatch
+):
+    assert cancel(5) == ("cancelled", 200, 200)
+    with monkeypatch.context() as wrong:
+        wrong.setenv("SMSPARTNER_URL", "https://127.0.0.1:99999/v1")  # no such port
+        assert cancel(5) == ("unavailable", None, None)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("a second connection"))
+    assert cancel(5) == ("already_cancelled", 5, 200)
+
+
+def test_a_connection_is_opened_before_without_the_environments_proxy(
+    provider, provider_url, monkeypatch
+):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    smspartner.connect(5)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("a second connection"))
+    assert cancel(5) == ("cancelled", 200, 200)
+
+
 @pytest.mark.parametrize("idle_s", [deadline.MAX_IDLE_S - 1, deadline.MAX_IDLE_S])
 def test_a_connection_that_was_idle_for_long_is_not_used(idle_s, tls_url, trusted, monkeypatch):
     cancel(5)
@@ -517,6 +539,14 @@ def test_an_address_of_a_network_that_this_machine_lacks_is_passed_over(
     there = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [lacking, there])
     assert cancel(5) == ("cancelled", 200, 200)
+
+
+def test_the_template_bounds_what_the_code_cannot_the_look_up_of_a_name():
+    template = (ROOT / "template.yaml").read_text()
+    [(timeout_s, attempts)] = re.findall(
+        r"RES_OPTIONS: timeout:(\d+) attempts:(\d+)$", template, re.MULTILINE
+    )
+    assert int(timeout_s) * int(attempts) < cancellation.CALL_DEADLINE_S / 2
 
 
 def test_a_look_up_that_outlasts_the_deadline_means_that_nothing_was_sent(
