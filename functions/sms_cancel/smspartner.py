@@ -156,7 +156,7 @@ def interpret(status: int, body: bytes) -> Answer:
 
 
 def _parse(text: str) -> tuple[bool, bool | None, int | None]:
-    """Return whether an answer has SMS Partner's form, its ``success`` and ``code`` or None."""
+    """Return whether an answer is SMS Partner's own, and its ``success`` and ``code`` or None."""
     if found := _XML.fullmatch(text):
         return True, found[1] == "true", int(found[2])
     try:
@@ -166,7 +166,9 @@ def _parse(text: str) -> tuple[bool, bool | None, int | None]:
         return False, None, None
     if success is False and re.fullmatch("[0-9]{1,9}", str(code)):
         code = int(code)  # a refusal was seen with its code as text
+    is_own = "success" in answer or "code" in answer
     if type(success) is not bool or type(code) is not int or abs(code) > MAX_CODE:
-        return "success" in answer or "code" in answer, None, None
-    contradicts_itself = success and (answer.get("error") or answer.get("errors"))
-    return True, None if contradicts_itself else success, code
+        return is_own, None, None
+    if success and (answer.get("error") or answer.get("errors")):
+        success = None  # it contradicts itself
+    return is_own, success, code
