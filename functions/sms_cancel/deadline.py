@@ -104,9 +104,8 @@ class _Connection(HTTPConnection):
     kept_at = 0.0  # wall clock: a monotonic clock may stop while Lambda freezes the process
 
     def _new_conn(self) -> socket.socket:
-        """Connect to the first address of the host that answers."""
+        """Connect to the first address that answers; RES_OPTIONS of Lambda bounds the look-up."""
         failure, share_s = OSError("no address"), call.left_s() / MAX_ADDRESSES
-        # Only the resolver's own time-out bounds a look-up: RES_OPTIONS of the template sets it.
         for found in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
             try:
                 return _open(found, share_s)

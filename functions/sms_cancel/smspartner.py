@@ -1,7 +1,6 @@
 """SMS Partner's ``message-cancel``: one GET, and a pure reading of its answer.
 
-Source: the provider's pages "Cancel Scheduled SMS" (two versions are in use: the older lists
-code 7 and not 11, the newer 11 and not 7) and its list of error codes.
+Sources: "Cancel Scheduled SMS" (the older page lacks code 11, the newer 7) and the list of codes.
 """
 
 import os
@@ -23,20 +22,15 @@ MAX_BODY_BYTES = 16 * 1024  # a hundred times the longest published answer
 MAX_CODE = 999_999_999  # a longer number is no code; SQS and SNS would refuse it as an attribute
 
 REFUSALS = {
-    1: Outcome.API_KEY_REJECTED,
+    **dict.fromkeys((1, 10), Outcome.API_KEY_REJECTED),
     4: Outcome.NOT_FOUND,
     5: Outcome.ALREADY_CANCELLED,
     6: Outcome.TOO_LATE,
     7: Outcome.ALREADY_SENT,
-    10: Outcome.API_KEY_REJECTED,
     11: Outcome.CREDITS_EXHAUSTED,
-    20: Outcome.ACCOUNT_BLOCKED,
-    30: Outcome.ACCOUNT_BLOCKED,
-    40: Outcome.ACCOUNT_BLOCKED,
-    96: Outcome.ACCOUNT_BLOCKED,
+    **dict.fromkeys((20, 30, 40, 96), Outcome.ACCOUNT_BLOCKED),
     429: Outcome.THROTTLED,
 }
-
 # No user, query or fragment: the API key travels in the query, to nobody else.
 _SAFE_URL = re.compile(
     r"(?i)(https://([a-z0-9][a-z0-9.-]*|\[[0-9a-f:]+\])|http://(localhost|127\.0\.0\.1|\[::1\]))"
@@ -79,7 +73,8 @@ def cancel(api_key: str, message_id: str, deadline_s: float) -> Answer:
             status = response.status_code
             answer = interpret(status, _read(response))
     except Exception as error:  # noqa: BLE001  requests lets ValueError, RecursionError and others out
-        answer = Answer(_failure(error), None, status)
+        outcome = _failure(error) if call.sent else Outcome.UNAVAILABLE
+        answer = Answer(outcome, None, status)
     call.end(keep=answer.code is not None and answer.outcome is not Outcome.UNREADABLE)
     return answer
 
@@ -116,8 +111,6 @@ def _read(response: requests.Response) -> bytes:
 
 def _failure(error: BaseException | None) -> Outcome:
     """Tell a broken connection from an answer that is not HTTP: requests raises one for both."""
-    if not call.sent:
-        return Outcome.UNAVAILABLE
     while error is not None:
         if isinstance(error, RemoteDisconnected | IncompleteRead):
             return Outcome.TIMED_OUT
@@ -130,10 +123,9 @@ def _failure(error: BaseException | None) -> Outcome:
 def interpret(status: int, body: bytes) -> Answer:
     """Read an answer: any status, any bytes, exactly one outcome, never an exception.
 
-    Only ``success`` and ``code`` decide: the message text is translated, and the HTTP status of
-    a refusal is not documented (seen: 200 and 400). When in doubt, the SMS is not cancelled.
+    Only ``success`` and ``code`` decide: the message is translated, and alone may hold more than
+    ASCII; a refusal's HTTP status is not documented (seen: 200, 400). In doubt, not cancelled.
     """
-    # Only the message can hold more than ASCII, and it decides nothing.
     text = strip(body.decode(errors="replace")) if len(body) <= MAX_BODY_BYTES else "too long"
     is_own, success, code = _parse(text)
     if 300 <= status < 400:
@@ -166,9 +158,8 @@ def _parse(text: str) -> tuple[bool, bool | None, int | None]:
         return False, None, None
     if success is False and re.fullmatch("[0-9]{1,9}", str(code)):
         code = int(code)  # a refusal was seen with its code as text
-    is_own = "success" in answer or "code" in answer
     if type(success) is not bool or type(code) is not int or abs(code) > MAX_CODE:
-        return is_own, None, None
+        return ("success" in answer or "code" in answer), None, None
     if success and (answer.get("error") or answer.get("errors")):
         success = None  # it contradicts itself
-    return is_own, success, code
+    return True, success, code
