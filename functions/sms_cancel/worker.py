@@ -52,15 +52,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     # Threads of our own: Powertools' batch processor takes one item after the other.
     with ThreadPoolExecutor(MAX_THREADS) as pool:
         handled = list(pool.map(partial(_handle, ends_at=ends_at), records))
-    retried = [each for each in handled if each.disposition == "retry"]
-    settled = [each for each in handled if each.disposition != "retry"]
-    report.tell(
-        [each.cancellation for each in handled if each.cancellation],
-        [each.cancellation for each in settled if each.cancellation],
-        door="queue",
-        request_id=context.aws_request_id,
-    )
-    return {"batchItemFailures": [{"itemIdentifier": e.record["messageId"]} for e in retried]}
+    tried = [each.cancellation for each in handled if each.cancellation]
+    settled = [e.cancellation for e in handled if e.cancellation and e.disposition != "retry"]
+    report.tell(tried, settled, door="queue", request_id=context.aws_request_id)
+    failed = [each.record["messageId"] for each in handled if each.disposition == "retry"]
+    return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
 
 
 def _handle(record: Record, ends_at: float) -> Handled:
@@ -70,19 +66,14 @@ def _handle(record: Record, ends_at: float) -> Handled:
         telemetry.logger.warning("no time left to begin", extra=waiting)
         return Handled(record, "retry")
     try:
-        asked = request.read(record["body"])
-        if asked.doubt and _receive_count(record) == 1:  # a retry would only say it again
+        asked, count = request.read(record["body"]), _receive_count(record)
+        if asked.doubt and count == 1:  # a retry would only say it again
             telemetry.logger.warning(asked.doubt, extra={"message_id": asked.message_id})
         cancelled = cancellation.cancel(asked, ends_at)
         disposition = _dispose(record, cancelled)
-        report.log(
-            cancelled,
-            door="queue",
-            disposition=disposition,
-            receive_count=_receive_count(record),
-            queue_age_ms=round(cancelled.ended_at * 1000)
-            - int(record["attributes"]["SentTimestamp"]),
-        )
+        age_ms = round(cancelled.ended_at * 1000) - int(record["attributes"]["SentTimestamp"])
+        known = {"disposition": disposition, "receive_count": count, "queue_age_ms": age_ms}
+        report.log(cancelled, door="queue", **known)
     except Exception as error:  # noqa: BLE001  see above
         telemetry.bug(error)
         _delay(record, Kind.PASSING)  # otherwise it stays hidden for the queue's full 180 s
@@ -104,19 +95,15 @@ def _dispose(record: Record, cancelled: Cancellation) -> str:
 
 def _dead_letter(record: Record, cancelled: Cancellation) -> bool:
     """Put a copy that says why into the dead-letter queue; return False if that failed."""
+    outcome, code, original_id = cancelled.outcome, cancelled.code, record["messageId"]
+    detail = cancelled.request.problem or outcome.detail
     attributes = aws.attributes(
-        outcome=cancelled.outcome.value,
-        code=cancelled.code,
-        detail=cancelled.request.problem or cancelled.outcome.detail,
-        originalMessageId=record["messageId"],
+        outcome=outcome.value, code=code, detail=detail, originalMessageId=original_id
     )
+    url, body = required("DEAD_LETTER_QUEUE_URL"), record["body"]
     try:
         answer = aws.call(
-            "sqs",
-            "send_message",
-            QueueUrl=required("DEAD_LETTER_QUEUE_URL"),
-            MessageBody=record["body"],
-            MessageAttributes=attributes,
+            "sqs", "send_message", QueueUrl=url, MessageBody=body, MessageAttributes=attributes
         )
         return bool(answer["MessageId"])
     except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
