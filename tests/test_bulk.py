@@ -322,6 +322,17 @@ def test_what_sqs_leaves_of_a_batch_is_sent_again(post, cloud, refuses, written)
     assert [each["reason"] for each in written.logged("not queued")] == ["InternalError"] * 2
 
 
+def test_the_pauses_before_sending_again_grow_and_vary(post, cloud, refuses, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    refuses({str(each): 9 for each in range(300, 400)})
+    assert post({"messageIds": list(range(300, 400))})[0] == 503
+    later = [each for each in pauses if each > 0]
+    assert len(set(later)) == 20  # two for each of ten batches
+    assert all(0.2 <= each <= 0.8 for each in later)
+    assert len([each for each in later if each <= 0.4]) == 10
+
+
 def test_what_sqs_never_takes_is_rejected_as_it_was_given(post, cloud, refuses):
     refuses({"303": 3, "305": 9})
     status, answer, _ = post({"messageIds": [*range(300, 305), "305", "x"]})
