@@ -1,432 +1,367 @@
-"""Small changes, one at a time, to the code that decides: do the fast tests notice them?
+"""Small changes, one at a time, to the code that ships: do the fast tests notice them?
 
-Claim: at least 95 % of the mutants are killed, of those that change what the code does.
+Claim: at least 95 % of the mutants are killed, of those that change what the code does. The
+others are listed in equivalent.txt, each with the reason. Needs Linux, and Python 3.12 or newer.
 
-Not made: bit operators, and others in place of `|` (on floats, types and dicts they raise at
-once); any arithmetic but the inverse; `~1` and `not 1` for `-1`; an order in place of an
-identity, or an identity in place of an equality; what only changes an annotation, or does not
-compile without a warning. Cosmic Ray's operators change no string and no name.
+Each mutant gets a fork of a process that has imported everything but our own code. It runs the
+tests of its module (TESTS) that call the changed function, first those that killed other mutants
+of the module, up to the first that fails.
 """
 
 import argparse
-import ast
-import difflib
+import importlib.abc
+import importlib.util
 import os
-import re
-import shutil
+import pickle
 import signal
 import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import permutations
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
-import boto3  # noqa: F401  what takes long to import is imported once, before the forks
-import moto.secretsmanager.models
-import moto.sns.models
-import moto.sqs.models  # noqa: F401  as above
+import boto3
+import hypothesis
 import pytest
-import requests  # noqa: F401  as above
+import requests  # noqa: F401  what takes long to import is imported once, before the forks
 import trustme  # noqa: F401  as above
-from cosmic_ray.ast import ast_nodes, get_ast
-from cosmic_ray.mutating import mutate_code
-from cosmic_ray.operators.operator import Operator
-from cosmic_ray.plugins import get_operator, operator_names
-from parso import parse
-from parso.python.tree import Keyword
+from aws_lambda_powertools.metrics import EphemeralMetrics  # noqa: F401  as above
+from moto import mock_aws
 
-ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("functions", "infra", "tests", "pyproject.toml")
+from tests.faults.mutants import EQUIVALENT, PACKAGE, Mutant, equivalents, mutants
+
+ROOT = PACKAGE.parents[1]
 LEAST = 0.95
-TEST_S = 60  # what one test may take; the slowest takes four on a quiet machine
 PARALLEL = 2
-# It counts open files and threads, and may fail without a mutation on a busy machine.
-NOISY = "tests/test_smspartner.py::test_connections_are_kept_and_none_is_left_over"
-
-_ORDER = ("Eq", "NotEq", "Lt", "LtE", "Gt", "GtE")
-CHANGES = {
-    "ReplaceBinaryOperator": ("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "Pow_Mul"),
-    "ReplaceComparisonOperator": (
-        *(f"{one}_{other}" for one, other in permutations(_ORDER, 2)),
-        "Is_IsNot",
-        "IsNot_Is",
-    ),
-    "ReplaceUnaryOperator": ("Delete_Not", "Delete_USub"),
-}
-
-# The tests that concern a module, those that kill soonest first.
+# What a test may take: a mutant that never ends costs the first, a busy machine needs the second.
+LIMIT_S, TIMES = 20, 10
+EVERY = 25  # mutants between two lines of progress
+# The tests that concern a module: tests/test_<name>.py.
 TESTS = {
-    "smspartner": ("interpret", "smspartner"),
-    "cancellation": ("cancellation", "outcomes", "api", "hanging_aws"),
-    "api_key": ("api_key", "cancellation", "hanging_aws"),
-    "worker": ("worker", "outcomes", "cancellation", "hanging_aws"),
     "__init__": ("leaks", "cancellation", "outcomes", "api"),
-    "telemetry": ("leaks", "cancellation", "outcomes", "api"),
+    "alerts": ("outcomes", "cancellation", "api"),
+    "api": ("api", "outcomes", "campaign"),
+    "api_key": ("api_key", "cancellation", "hanging_aws"),
+    "aws": ("hanging_aws", "api_key", "cancellation", "worker"),
+    "campaign": ("campaign", "hanging_aws"),
+    "cancellation": ("cancellation", "outcomes", "api", "outcome_events", "hanging_aws"),
+    "deadline": ("smspartner",),
+    "environment": ("api", "cancellation", "worker", "smspartner"),
+    "outcome": ("outcomes", "cancellation", "outcome_events"),
+    "outcome_events": ("outcome_events",),
+    "smspartner": ("interpret", "smspartner"),
+    "telemetry": ("cancellation", "leaks", "outcomes", "api", "worker"),
+    "worker": ("worker", "outcomes", "cancellation", "hanging_aws"),
 }
+# They count open files and threads, and may fail without a mutation on a busy machine.
+NOISY = ("test_connections_are_kept_and_none_is_left_over",)
 
-REDIRECT = "300 has been dealt with before"
-CHUNK = "the size of a chunk decides nothing"
-CACHE = "it only spares time: the answer for a URL is always the same"
-NO_MORE_THREADS = "a batch holds ten messages"
-LAST_WORD = "it is the last of the three in the alphabet"
-TUNED = "nothing hangs on one more or less"
-LONG_SINCE = "the monotonic clock has left its first second long before"
-FETCHED_FIRST = "it is read only after a fetch, which sets it"
-
-# Mutants that no test can kill, by module and changed line, and why.
-EQUIVALENT: dict[str, dict[str, str]] = {
-    "smspartner": {
-        "_adapter = DeadlineAdapter(pool_maxsize=21)": NO_MORE_THREADS,
-        "_adapter = DeadlineAdapter(pool_maxsize=19)": NO_MORE_THREADS,
-        "cancel: request.prepare(), stream=False, timeout=timeout, verify=_VERIFY": (
-            "only a Session heeds it, and here is none"
-        ),
-        'cancel: if answer_format > "json":': "only json and xml get there",
-        "_outcome: if success and code == 200 and 200 <= status <= 300:": REDIRECT,
-        "_outcome: if success and code == 200 and 200 <= status < 301:": REDIRECT,
-        "_read: for chunk in response.raw.stream(4097, decode_content=False):": CHUNK,
-        "_read: for chunk in response.raw.stream(4095, decode_content=False):": CHUNK,
-        "@lru_cache(maxsize=2)": CACHE,
-        "@lru_cache(maxsize=0)": CACHE,
-        "without @lru_cache(maxsize=1)": CACHE,
-    },
-    "__init__": {
-        "without _library.addHandler(logging.NullHandler())": (
-            "each of these libraries adds one too, when it is imported"
-        ),
-    },
-    "cancellation": {
-        **dict.fromkeys(
-            (
-                "CONNECT_S = 4  # Lambda gives the start of an environment ten seconds",
-                "CONNECT_S = 2  # Lambda gives the start of an environment ten seconds",
-            ),
-            "any few seconds will do",
-        ),
-        "prepare: connecting = Thread("
-        "target=smspartner.connect, args=(CONNECT_S,), daemon=False)": "it is waited for",
-        "report: /,": "who reports passes the rest by keyword all the same",
-        "_ask: pause_s = PAUSE_S * 2*attempt * random.uniform(0.5, 1)": (
-            "the pauses come before attempts 1 and 2, where both are 2 and 4"
-        ),
-        "_call: deadline_s = max(-1.0, min(CALL_DEADLINE_S, ends_at - called_at))": (
-            "it is only called before the end"
-        ),
-        "_tell: without pool.shutdown(wait=False)": (
-            "a pool that nobody holds any more ends its threads by itself"
-        ),
-    },
-    "worker": {
-        "MAX_THREADS = 21  # ten take 1.7 times as long for a hundred messages, forty no less"
-        " (make bench)": TUNED,
-        "MAX_THREADS = 19  # ten take 1.7 times as long for a hundred messages, forty no less"
-        " (make bench)": TUNED,
-        "RETRY_BEFORE_S = 11  # the cut-off: so long may the message take to come back": TUNED,
-        "RETRY_BEFORE_S = 9  # the cut-off: so long may the message take to come back": TUNED,
-        "handler: budget_s = context.get_remaining_time_in_millis() / 1001 - RESERVE_S": (
-            "a hundredth of a second"
-        ),
-        "handler: budget_s = context.get_remaining_time_in_millis() / 999 - RESERVE_S": (
-            "a hundredth of a second"
-        ),
-        "_handle: if time.monotonic() > ends_at:": "an instant",
-        "@telemetry.logger.inject_lambda_context(log_event=False, clear_state=False)": (
-            "nobody adds what could be cleared"
-        ),
-        "handler: for record, leaves in zip(records, leave_the_queue, strict=False)": (
-            "they are always as many"
-        ),
-        "_max_receive_count: if not (value.isascii() and value.isdigit() and int(value) != 0):": (
-            "digits make no number below it"
-        ),
-        "_dispose: def _dispose(record: Record, request: Request, result: Cancellation, /,"
-        " is_late: bool) -> str:": "who disposes passes it by keyword all the same",
-        '_handle: settled_at=None if disposition >= "retry" else time.time(),': LAST_WORD,
-        '_handle: return disposition < "retry"': LAST_WORD,
-        "_handle: is_late = (request.margin_s or 1) < 0": "neither 0 nor 1 is",
-        "_handle: is_late = (request.margin_s or 0) < -1": "a second",
-        "_handle: without return False": "None says the same",
-        "_dead_letter: without return False": "None says the same",
-    },
-    "api_key": {
-        "__init__: self._fetch_after = 1.0": LONG_SINCE,
-        "prefetch: self._fetch_after = 1.0": LONG_SINCE,
-        "prefetch: self._fetch_after = -1.0": LONG_SINCE,
-        "__init__: self._fetch_after = -1.0": LONG_SINCE,
-        "__init__: self._refetch_after = 1.0": LONG_SINCE,
-        "__init__: self._refetch_after = -1.0": LONG_SINCE,
-        "__init__: self._is_stale = True": FETCHED_FIRST,
-        "__init__: without self._is_stale = False": FETCHED_FIRST,
-    },
-}
+Function = tuple[str, int]  # its module's file and its first line
 
 
-class RemoveStatement(Operator):
-    """Put ``pass`` in place of a statement that binds no local name: a call, return, raise …"""
-
-    def mutation_positions(self, node: Any) -> Iterator[Any]:
-        if node.type == "simple_stmt":
-            first = node.children[0]
-            acts = first.type in ("atom_expr", "raise_stmt", "return_stmt", "yield_expr")
-            if acts or (first.type == "expr_stmt" and not _binds_a_name(first)):
-                yield node.start_pos, node.end_pos
-
-    def mutate(self, node: Any, _: int) -> Any:
-        first = node.get_first_leaf()
-        node.children[0] = Keyword("pass", first.start_pos, first.prefix)
-        return node
-
-    @classmethod
-    def examples(cls) -> tuple[()]:
-        return ()
+@dataclass
+class Test:
+    seconds: float = 0.0
+    calls: set[Function] = field(default_factory=set)
 
 
-def _binds_a_name(assignment: Any) -> bool:
-    target, operator = assignment.children[:2]
-    augments = operator.type == "operator" and operator.value != "="
-    return target.type in ("name", "testlist_star_expr") and not augments
+class Baseline:
+    """A pytest plugin: how long each test takes, and which of our functions it calls."""
 
+    def __init__(self) -> None:
+        self.tests: dict[str, Test] = {}
+        self.failed = ""
+        self._current = Test()  # what is called before the first test belongs to none
+        sys.monitoring.use_tool_id(sys.monitoring.PROFILER_ID, "mutation")
+        start = sys.monitoring.events.PY_START
+        sys.monitoring.register_callback(sys.monitoring.PROFILER_ID, start, self._called)
+        sys.monitoring.set_events(sys.monitoring.PROFILER_ID, start)
 
-_OTHER = {"in": " not in", "not in": " in"}
+    def _called(self, code: CodeType, _: int) -> object:
+        if code.co_filename.startswith(str(PACKAGE)):
+            self._current.calls.add((Path(code.co_filename).stem, code.co_firstlineno))
+        return sys.monitoring.DISABLE  # until the next test
 
-
-class NegateMembership(Operator):
-    """Put ``not in`` in place of ``in`` and the other way round."""
-
-    def mutation_positions(self, node: Any) -> Iterator[Any]:
-        if node.type == "comparison" and node.children[1].get_code().strip() in _OTHER:
-            yield node.start_pos, node.end_pos
-
-    def mutate(self, node: Any, _: int) -> Any:
-        node.children[1] = parse(_OTHER[node.children[1].get_code().strip()])
-        return node
-
-    @classmethod
-    def examples(cls) -> tuple[()]:
-        return ()
-
-
-@dataclass(frozen=True)
-class Mutant:
-    module: str
-    source: str
-    line: str  # the changed line, or what has been removed
-
-    def __str__(self) -> str:
-        return f"{self.module:<13}{self.line}"
-
-    @property
-    def equivalent(self) -> str:
-        """Why it cannot be killed, empty where it can."""
-        reasons = EQUIVALENT.get(self.module, {}).items()
-        return next((reason for line, reason in reasons if _bare(line) == _bare(self.line)), "")
-
-
-def operators() -> Iterator[Operator]:
-    for name in operator_names():
-        operator = get_operator(name)
-        kind, _, change = name.removeprefix("core/").partition("_")
-        if not operator.arguments() and change in CHANGES.get(kind, (change,)):
-            yield operator()
-    yield RemoveStatement()
-    yield NegateMembership()
-
-
-def mutants(module: str) -> Iterator[Mutant]:
-    """Make each mutant of a module once, without those that change nothing or do not compile."""
-    source = path(ROOT, module).read_text()
-    tree = get_ast(source)
-    seen = {_meaning(source)}
-    for operator in operators():
-        positions = [each for node in ast_nodes(tree) for each in operator.mutation_positions(node)]
-        for occurrence in range(len(positions)):
-            mutated = mutate_code(source, operator, occurrence)
-            meaning = _meaning(mutated)
-            if meaning and meaning not in seen:
-                seen.add(meaning)
-                yield Mutant(module, mutated, _changed_line(source, mutated))
-
-
-def path(root: Path, module: str) -> Path:
-    return root / "functions" / "sms_cancel" / f"{module}.py"
-
-
-def _meaning(source: str) -> str:
-    """Return the syntax tree without annotations, empty where it does not compile quietly."""
-    try:
-        with warnings.catch_warnings(action="error"):
-            compile(source, "mutant", "exec")
-    except (SyntaxError, SyntaxWarning):
-        return ""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            node.returns = None
-        elif isinstance(node, ast.arg):
-            node.annotation = None
-        elif isinstance(node, ast.AnnAssign):
-            node.annotation = ast.Constant(None)
-    return ast.dump(tree)
-
-
-def _bare(line: str) -> str:
-    return "".join(line.split())  # Cosmic Ray puts spaces of its own
-
-
-def _changed_line(source: str, mutated: str) -> str:
-    """Return what the mutant has instead, or what it is without, after the name of its function."""
-    function = removed = added = ""
-    for each in difflib.ndiff(source.splitlines(), mutated.splitlines()):
-        mark, line = each[0], each[2:]
-        if not (removed or added) and line.strip() and mark in " -":
-            name = re.match(r"\s*def (\w+)", line)
-            if name:
-                function = f"{name[1]}: "
-            elif line[0] not in " )":
-                function = ""
-        if mark == "-":
-            removed = removed or line.strip()
-        elif mark == "+":
-            added = added or line.strip()
-    line = f"without {removed}" if added in ("", "pass") else added
-    return function + line
-
-
-class Watch:
-    """A pytest plugin: a test that takes too long ends the process, one that fails is named."""
-
-    def __init__(self, killer: Path) -> None:
-        self._killer = killer
-
-    def pytest_runtest_logstart(self) -> None:
-        signal.alarm(TEST_S)
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        signal.alarm(0)
+        self._current = self.tests[nodeid] = Test()
+        sys.monitoring.restart_events()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.tests[report.nodeid].seconds += report.duration
         if report.failed:
-            self._killer.write_text(report.nodeid)
+            self.failed = report.nodeid
 
 
-def start(folder: Path, module: str) -> int:
-    """Run the module's tests in a fork, in a copy of the project; return its process id."""
-    killer = folder / "killer"
-    killer.write_text("")
+class Chosen:
+    """A pytest plugin: only the chosen tests, in their order; one that takes too long is killed."""
+
+    def __init__(self, chosen: dict[str, float], result: Path) -> None:
+        self._chosen = chosen
+        self._result = result
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        order = {nodeid: place for place, nodeid in enumerate(self._chosen)}
+        items[:] = [each for each in items if each.nodeid in order]
+        items.sort(key=lambda item: order[item.nodeid])
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._result.write_text(nodeid)
+        signal.alarm(int(LIMIT_S + TIMES * self._chosen[nodeid]))
+
+
+class Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Has the mutant imported in its module's place; nothing is written to a disk."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self._mutant = mutant
+        is_package = mutant.module == "__init__"
+        self._name = "sms_cancel" if is_package else f"sms_cancel.{mutant.module}"
+        self._path = str(PACKAGE / f"{mutant.module}.py")
+        self._places = [str(PACKAGE)] if is_package else None
+
+    def find_spec(self, name: str, *_: object) -> Any:
+        if name != self._name:
+            return None
+        return importlib.util.spec_from_file_location(
+            name, self._path, loader=self, submodule_search_locations=self._places
+        )
+
+    def exec_module(self, module: ModuleType) -> None:
+        exec(compile(self._mutant.source, self._path, "exec"), module.__dict__)
+
+
+def warm_up() -> None:
+    """Have moto and botocore read what they read at their first use."""
+    hypothesis.settings.register_profile("mutation", derandomize=True, database=None)
+    hypothesis.settings.load_profile("mutation")
+    for name in [each for each in os.environ if each.startswith("AWS_")]:
+        del os.environ[name]
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    with mock_aws():
+        client = boto3.Session(region_name="eu-west-3", **keys).client
+        queue_url = client("sqs").create_queue(QueueName="queue")["QueueUrl"]
+        client("sqs").send_message(QueueUrl=queue_url, MessageBody="{}")
+        client("sns").create_topic(Name="topic")
+        client("secretsmanager").create_secret(Name="key", SecretString="key")
+
+
+def fork(work: Callable[[], int]) -> int:
+    """Do some work in a process of its own, which nobody hears; return its process id."""
     pid = os.fork()
     if pid:
         return pid
     status = 99
     try:
-        os.chdir(folder)
-        os.environ["PYTHONPATH"] = ""
-        sys.dont_write_bytecode = True  # a .pyc is told from the next mutant's by whole seconds
-        own = {str(ROOT), str(ROOT / "functions"), str(ROOT / "tests"), ""}
-        sys.path = [each for each in sys.path if each not in own]
+        os.setsid()  # so that what its tests start ends with it
+        signal.alarm(LIMIT_S)  # for the import; each test sets it anew
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nowhere, stream)
-        tests = [f"tests/test_{name}.py" for name in TESTS[module]]
-        options = ["-x", "-p", "no:cacheprovider", "--hypothesis-seed=0", f"--deselect={NOISY}"]
-        status = int(pytest.main([*options, *tests], plugins=[Watch(killer)]))
-        if not sys.modules["sms_cancel"].__file__.startswith(str(folder)):
-            status = 98
+        os.chdir(ROOT)
+        # Plugins that are imported already cannot be loaded again; xdist declares a marker.
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        status = work()
     finally:
         os._exit(status)  # without waiting for threads that hang
 
 
-@dataclass(frozen=True)
-class Verdict:
-    mutant: Mutant
-    killed: bool
-    by: str
-    seconds: float
+def run_tests(file: str, plugin: object) -> int:
+    options = ("-x", "-p", "no:cacheprovider", "-p", "xdist")
+    deselected = [f"--deselect={file}::{each}" for each in NOISY]
+    return int(pytest.main([*options, *deselected, file], plugins=[plugin]))
 
 
-def try_all(chosen: list[Mutant], folders: list[Path]) -> Iterator[Verdict]:
-    """Try the mutants, as many at a time as there are copies of the project."""
-    free = list(folders)
-    running: dict[int, tuple[Mutant, Path, float]] = {}
-    waiting = chosen[::-1]
-    while waiting or running:
-        while waiting and free:
-            mutant, folder = waiting.pop(), free.pop()
-            path(folder, mutant.module).write_text(mutant.source)
-            running[start(folder, mutant.module)] = mutant, folder, time.monotonic()
-        pid, status = os.wait()
-        mutant, folder, begun_at = running.pop(pid)
-        path(folder, mutant.module).write_text(path(ROOT, mutant.module).read_text())
-        by = folder.joinpath("killer").read_text()
-        if os.WIFSIGNALED(status):
-            by = f"signal {os.WTERMSIG(status)}"
-        elif os.WEXITSTATUS(status) > 5:
-            raise RuntimeError(f"the tests did not run, status {os.WEXITSTATUS(status)}")
-        free.append(folder)
-        yield Verdict(mutant, status != 0, by or "import", time.monotonic() - begun_at)
+def measure(file: str, result: Path) -> int:
+    """Run a file's tests without a mutation, and write down what they are."""
+    baseline = Baseline()
+    status = run_tests(file, baseline)
+    result.write_bytes(pickle.dumps((baseline.tests, baseline.failed)))
+    return status
 
 
-def copy(folder: Path) -> Path:
-    folder.mkdir()
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "corpus")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+def try_files(mutant: Mutant, files: dict[str, dict[str, float]], result: Path) -> int:
+    """Run the chosen tests of each file up to the first failure; write down the last test."""
+    result.write_text("its import")
+    sys.dont_write_bytecode = True
+    sys.meta_path.insert(0, Changed(mutant))
+    for file, chosen in files.items():
+        status = run_tests(file, Chosen(chosen, result))
+        if status:
+            return status
+    return 0
+
+
+def in_parallel(
+    work: Iterator[tuple[Any, Callable[[Path], int]]],
+) -> Iterator[tuple[Any, Path, int]]:
+    """Do each piece in a fork, a few at a time; yield what it was for, its file, its status."""
+    running: dict[int, tuple[Any, Path]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for number, (what, task) in enumerate(work):
+                result = Path(folder, str(number))
+                running[fork(partial(task, result))] = what, result
+                while len(running) >= PARALLEL:
+                    yield _next_to_end(running)
+            while running:
+                yield _next_to_end(running)
+        finally:
+            for pid in running:
+                _end(pid)
+
+
+def _next_to_end(running: dict[int, tuple[Any, Path]]) -> tuple[Any, Path, int]:
+    pid, status = os.wait()
+    _end(pid)
+    what, result = running.pop(pid)
+    return what, result, status
+
+
+def _end(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+class Suite:
+    """The fast tests, and which of them to ask about a mutant."""
+
+    def __init__(self) -> None:
+        self._tests: dict[str, Test] = {}
+        self._killers: dict[str, Counter[str]] = defaultdict(Counter)  # of each module
+
+    def measure(self, chosen: list[str]) -> str:
+        """Run the tests of these modules once; return the first that fails, or an empty text."""
+        files = dict.fromkeys(file for module in chosen for file in _files(module))
+        work = ((file, partial(measure, file)) for file in files)
+        for file, result, status in in_parallel(work):
+            tests, failed = pickle.loads(result.read_bytes()) if result.exists() else ({}, "")
+            if status:
+                return failed or file
+            self._tests |= tests
+            seconds = sum(each.seconds for each in tests.values())
+            print(f"{file}: {len(tests)} tests, {seconds:.0f} s", flush=True)
+        return ""
+
+    def choose(self, mutant: Mutant) -> dict[str, dict[str, float]]:
+        """Return the tests that can notice a mutant, by file, those that kill soonest first."""
+        killers = self._killers[mutant.module]
+        files = {}
+        for file in _files(mutant.module):
+            tests = {each: test for each, test in self._tests.items() if _file(each) == file}
+            calling = [each for each, test in tests.items() if _calls(test, mutant)]
+            ranked = sorted(
+                calling, key=lambda each: (-killers[each], round(tests[each].seconds, 1))
+            )
+            files[file] = {each: tests[each].seconds for each in ranked}
+        kills = {file: sum(killers[each] for each in chosen) for file, chosen in files.items()}
+        return {
+            file: files[file]
+            for file in sorted(files, key=lambda file: -kills[file])
+            if files[file]
+        }
+
+    def killed(self, mutant: Mutant, by: str) -> None:
+        self._killers[mutant.module][by] += 1
+
+    def tasks(self, chosen: list[Mutant]) -> Iterator[tuple[Mutant, Callable[[Path], int]]]:
+        for mutant in chosen:
+            yield mutant, partial(try_files, mutant, self.choose(mutant))
+
+
+def _files(module: str) -> list[str]:
+    return [f"tests/test_{name}.py" for name in TESTS[module]]
+
+
+def _calls(test: Test, mutant: Mutant) -> bool:
+    """True for a test that calls the mutant's function; for any, if it takes effect at import."""
+    return mutant.function is None or any(
+        module == mutant.module and line in mutant.function for module, line in test.calls
+    )
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+@dataclass
+class Score:
+    tried: int = 0
+    survived: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.tried - self.survived} of {self.tried} killed"
+
+
+def try_module(
+    module: str, suite: Suite, reasons: dict[str, str], score: Score, *, verbose: bool
+) -> set[str]:
+    """Try each mutant of a module and print those that survive; return the keys of all."""
+    begun_at = time.monotonic()
+    made = list(mutants(module))
+    chosen = [each for each in made if each.key not in reasons]
+    print(
+        f"\n{module}: {len(chosen)} mutants, {len(made) - len(chosen)} more are equivalent",
+        flush=True,
+    )
+    for mutant, result, status in in_parallel(suite.tasks(chosen)):
+        by = result.read_text()
+        score.tried += 1
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) > pytest.ExitCode.NO_TESTS_COLLECTED:
+            raise RuntimeError(f"the tests did not run: {mutant}")
+        if status:
+            suite.killed(mutant, by)
         else:
-            shutil.copy2(ROOT / name, folder / name)
-    return folder
+            score.survived += 1
+            print(mutant, flush=True)
+        if verbose and status:
+            print(f"    {mutant}    killed by {by}", flush=True)
+        if score.tried % EVERY == 0:
+            print(f"    … {score} so far, {time.monotonic() - begun_at:.0f} s here", flush=True)
+    for each in made:
+        if each.key in reasons:
+            print(f"    {each}    {reasons[each.key]}")
+    return {each.key for each in made}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--verbose", action="store_true", help="name each mutant's killer")
-    parser.add_argument("modules", nargs="*", default=list(TESTS), help="default: all")
+    parser.add_argument("modules", nargs="*", help="default: all")
     options = parser.parse_args()
     begun_at = time.monotonic()
-    made = [each for module in options.modules for each in mutants(module)]
-    chosen = [each for each in made if not each.equivalent]
-    survived: list[Mutant] = []
-    with tempfile.TemporaryDirectory() as folder:
-        folders = [copy(Path(folder) / f"copy{number}") for number in range(PARALLEL)]
-        suites = {TESTS[each]: each for each in options.modules}
-        originals = [Mutant(each, path(ROOT, each).read_text(), "") for each in suites.values()]
-        for verdict in try_all(originals, folders):
-            if verdict.killed:
-                print(f"{verdict.mutant.module}: without a mutation {verdict.by} fails")
-                return 1
-        for verdict in try_all(chosen, folders):
-            if not verdict.killed:
-                survived.append(verdict.mutant)
-            if options.verbose or not verdict.killed:
-                fate = f"killed by {verdict.by}" if verdict.killed else "SURVIVED"
-                print(f"{verdict.mutant}  {fate} ({verdict.seconds:.1f} s)", flush=True)
-    for each in made:
-        if each.equivalent:
-            print(f"{each}  equivalent: {each.equivalent}")
-    of_no_mutant = _of_no_mutant(made, options.modules)
-    for line in of_no_mutant:
-        print(f"{line}  is listed as equivalent, and is no mutant")
-    for module in options.modules:
-        count = sum(each.module == module for each in chosen)
-        alive = sum(each.module == module for each in survived)
-        print(f"{module:<13}{count - alive} of {count} killed")
-    share = 1 - len(survived) / len(chosen)
-    print(
-        f"\n{len(chosen)} mutants in {time.monotonic() - begun_at:.0f} s: {share:.1%} killed, "
-        f"{len(survived)} survived; {len(made) - len(chosen)} more are equivalent"
-    )
+    if set(TESTS) != {path.stem for path in PACKAGE.glob("*.py")}:
+        sys.exit("TESTS does not name the modules of the package")
+    reasons = equivalents()
+    score, keys = Score(), set[str]()
+    chosen = options.modules or list(TESTS)
+    warm_up()
+    suite = Suite()
+    if failed := suite.measure(chosen):
+        print(f"without a mutation {failed} fails")
+        return 1
+    try:
+        for module in chosen:
+            keys |= try_module(module, suite, reasons, score, verbose=options.verbose)
+    except KeyboardInterrupt:
+        print("\nbroken off")
+        return 1
+    finally:
+        share = 1 - score.survived / (score.tried or 1)
+        print(
+            f"\n{score.tried} mutants in {time.monotonic() - begun_at:.0f} s: {share:.1%} killed, "
+            f"{score.survived} survived"
+        )
+    of_no_mutant = [each for each in reasons if each not in keys and each.split()[0] in chosen]
+    for each in of_no_mutant:
+        print(f"{EQUIVALENT.name} lists what is no mutant: {each}")
     return 0 if share >= LEAST and not of_no_mutant else 1
-
-
-def _of_no_mutant(made: list[Mutant], modules: list[str]) -> list[str]:
-    """Return what the table of equivalent mutants lists and the code no longer gives rise to."""
-    lines = {(each.module, _bare(each.line)) for each in made}
-    return [
-        f"{module:<13}{line}"
-        for module in modules
-        for line in EQUIVALENT.get(module, {})
-        if (module, _bare(line)) not in lines
-    ]
 
 
 if __name__ == "__main__":
