@@ -1,14 +1,10 @@
 """Who is measured, built as it ships: ourselves, step by step, the tutorial, the floor."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import trustme
-
-import authority
 from infra.local.stack import ROOT
 from tests.bench.loopback import API_KEY
 from tests.bench.measure import Contender
@@ -18,21 +14,37 @@ UV = ROOT / ".venv-uv" / "bin" / "uv"
 STEPS = ("install", "prune", "rehash", "compile")  # of functions/Makefile; the last is what ships
 
 
-def build(folder: Path) -> None:
-    """Build every contender into a folder of its own, as it ships."""
-    for step in STEPS:
-        subprocess.run(
-            ["make", "--silent", "-C", str(ROOT / "functions"), step],
-            env=os.environ | {"ARTIFACTS_DIR": str(folder / step), "PYTHON": sys.executable},
-            check=True,
-        )
+BUILT = (*STEPS, "tutorial", "bytecode")
+THREADS = tuple(f"our queue, {threads} threads" for threads in (5, 10, 20, 40))
+
+
+def build(folder: Path, name: str, against: Path | None) -> None:
+    """Build what a contender runs on, as it ships, into a folder of that name.
+
+    ``against``: the functions/ folder of another checkout, for the contender ``before``.
+    """
     python = folder / "runtime" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "runtime")], check=True)
-    _install(python, "runtime")
-    _install(python, "tutorial", "--no-compile", "--target", str(folder / "tutorial"))
-    shutil.copytree(folder / "tutorial", folder / "bytecode")
-    compiling = ("compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
-    subprocess.run([sys.executable, "-m", *compiling, str(folder / "bytecode")], check=True)
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "runtime")], check=True)
+        _install(python, "runtime")
+    if name in STEPS:
+        _make(ROOT / "functions", name, folder / name)
+    elif name == "before":
+        assert against
+        _make(against, STEPS[-1], folder / name)
+    else:
+        _install(python, "tutorial", "--no-compile", "--target", str(folder / name))
+    if name == "bytecode":
+        compiling = ("compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
+        subprocess.run([sys.executable, "-m", *compiling, str(folder / name)], check=True)
+
+
+def _make(functions: Path, step: str, folder: Path) -> None:
+    subprocess.run(
+        ["make", "--silent", "-C", str(functions), step],
+        env=os.environ | {"ARTIFACTS_DIR": str(folder), "PYTHON": sys.executable},
+        check=True,
+    )
 
 
 def _install(python: Path, group: str, *options: str) -> None:
@@ -42,21 +54,6 @@ def _install(python: Path, group: str, *options: str) -> None:
     quiet = ("--quiet", "--disable-pip-version-check", "--require-hashes")
     pip = [str(python), "-m", "pip", "install", *quiet, *options, "-r", str(requirements)]
     subprocess.run(pip, check=True)
-
-
-def sizes(folder: Path) -> dict[str, float]:
-    """Return the zipped size of each, in megabytes."""
-    return {
-        built: Path(shutil.make_archive(str(folder / built), "zip", folder / built)).stat().st_size
-        / 1e6
-        for built in (*STEPS, "tutorial", "bytecode")
-    }
-
-
-def trust(folder: Path, ca: trustme.CA) -> None:
-    """Have each contender trust an authority besides its roots."""
-    for built in (*STEPS, "tutorial", "bytecode"):
-        authority.trust(folder / built, ca)
 
 
 def contenders(folder: Path, provider_port: int, aws_port: int) -> dict[str, Contender]:
@@ -69,6 +66,7 @@ def contenders(folder: Path, provider_port: int, aws_port: int) -> dict[str, Con
         "QUEUE_URL": f"{aws}/queue",
         "DEAD_LETTER_QUEUE_URL": f"{aws}/dead-letters",
         "MAX_RECEIVE_COUNT": "70",
+        "OUTCOME_EVENTS": "false",
         "SMSPARTNER_URL": f"https://127.0.0.1:{provider_port}/v1",
         "POWERTOOLS_SERVICE_NAME": "sms-cancel",
         "POWERTOOLS_METRICS_NAMESPACE": "SmsCancel",
@@ -93,10 +91,10 @@ def contenders(folder: Path, provider_port: int, aws_port: int) -> dict[str, Con
         "ours with hashed roots": contender("sms_cancel.api.handler", folder / "rehash"),
         "our queue": contender("sms_cancel.worker.handler", shipped),
         "BatchProcessor's queue": contender("worker.handler", bytecode, HERE / "tutorial"),
+        "before": contender("sms_cancel.api.handler", folder / "before"),
+        "before's queue": contender("sms_cancel.worker.handler", folder / "before"),
         **{
-            f"our queue, {threads} threads": contender(
-                "worker.handler", shipped, HERE / "threads", THREADS=str(threads)
-            )
-            for threads in (5, 10, 20, 40)
+            name: contender("worker.handler", shipped, HERE / "threads", THREADS=name.split()[2])
+            for name in THREADS
         },
     }

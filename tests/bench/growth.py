@@ -4,21 +4,19 @@ import json
 import re
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from infra.local import stack
-from infra.local.bundle import ROOT_USER, Bundle
+from infra.local.bundle import Bundle
 from infra.local.provider import Provider
 from infra.local.provider_server import fault, serve
-from infra.operate.sending import Sender
-from infra.operate.stack import Stack
 from tests.bench.loopback import API_KEY
 
 LOCAL_PYTHON = stack.ROOT / ".venv-local" / "bin" / "python"
 COUNTS = (10, 100, 1000, 10_000)
-CAMPAIGN = 20_000
 PATIENCE_S = 600
 REPORT = re.compile(r"REPORT .*Billed Duration: ([\d.]+) ms\s+Memory Size: (\d+) MB")
 # List prices of us-east-1, arm64, in dollars.
@@ -33,11 +31,16 @@ def lambda_cost(ms: float, megabytes: int, cancels: int = 1) -> float:
     return (INVOCATION + ms / 1000 * megabytes / 1024 * GB_SECOND) * 1e6 / cancels
 
 
-def measure(latency_ms: int) -> dict[str, Any]:
-    """Return how long the queue took to drain, and what AWS would ask for it; and a recall's rates.
+class Deployed(NamedTuple):
+    """The deployed template and the provider that it calls."""
 
-    ``growth``: by the number of messages; ``recall``: through the API, as the command sends them.
-    """
+    bundle: Bundle
+    provider: Provider
+
+
+@contextmanager
+def deployed(latency_ms: int) -> Iterator[Deployed]:
+    """Deploy the template on a local stack, with all its environments warm."""
     with ExitStack() as exits:
         artifacts = Path(exits.enter_context(tempfile.TemporaryDirectory()))
         stack.build(artifacts)
@@ -46,45 +49,11 @@ def measure(latency_ms: int) -> dict[str, Any]:
         endpoint = exits.enter_context(stack.ministack(str(LOCAL_PYTHON)))
         bundle = Bundle(endpoint, stack.deploy(endpoint, artifacts, SmsPartnerUrl=url))
         bundle.put_key(API_KEY)
-        _drain(bundle, provider, 100, latency_ms)  # so that all environments are warm
-        return {
-            "growth": [_drain(bundle, provider, count, latency_ms) for count in COUNTS],
-            "recall": _recall(bundle, provider, latency_ms),
-        }
+        drain(Deployed(bundle, provider), 100, latency_ms)
+        yield Deployed(bundle, provider)
 
 
-def _recall(bundle: Bundle, provider: Provider, latency_ms: int) -> dict[str, float]:
-    ids = _schedule(provider, CAMPAIGN, latency_ms)
-    place = {
-        "endpoint": bundle.endpoint,
-        "api_url": bundle.api_url,
-        "ca_file": stack.ca_file(bundle.endpoint),
-        "region": stack.REGION,
-        **ROOT_USER,
-    }
-    sender = Sender(
-        Stack("sms-cancel", place), {"recallId": "benchmark"}, lambda _: None, lambda _: None
-    )
-    begun_at = time.monotonic()
-    sender.send([str(each) for each in ids])
-    accepted_s = time.monotonic() - begun_at
-    _wait_until_settled(provider, begun_at)
-    return {
-        "ids": CAMPAIGN,
-        "accepted_s": accepted_s,
-        "settled_s": time.monotonic() - begun_at,
-        "settled_a_second_at_most": _calls_at_once(bundle) * 1000 / latency_ms,
-    }
-
-
-def _calls_at_once(bundle: Bundle) -> int:
-    [mapping] = stack.client(bundle.endpoint, "lambda").list_event_source_mappings()[
-        "EventSourceMappings"
-    ]
-    return int(mapping["ScalingConfig"]["MaximumConcurrency"] * mapping["BatchSize"])
-
-
-def _schedule(provider: Provider, count: int, latency_ms: int) -> range:
+def schedule(provider: Provider, count: int, latency_ms: int) -> range:
     provider.reset()
     provider.plan(fault("delay", seconds=latency_ms / 1000, times=None))
     ids = range(1000, 1000 + count)
@@ -93,7 +62,7 @@ def _schedule(provider: Provider, count: int, latency_ms: int) -> range:
     return ids
 
 
-def _wait_until_settled(provider: Provider, begun_at: float) -> None:
+def wait_until_settled(provider: Provider, begun_at: float) -> None:
     for message in provider.messages():
         while not message.cancelled:
             if time.monotonic() > begun_at + PATIENCE_S:
@@ -101,11 +70,13 @@ def _wait_until_settled(provider: Provider, begun_at: float) -> None:
             time.sleep(0.02)
 
 
-def _drain(bundle: Bundle, provider: Provider, count: int, latency_ms: int) -> dict[str, float]:
+def drain(deployed: Deployed, count: int, latency_ms: int) -> dict[str, float]:
+    """Return how long the queue took to drain, and what AWS would ask for it."""
+    bundle, provider = deployed
     functions = stack.client(bundle.endpoint, "lambda")
     [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-    ids = _schedule(provider, count, latency_ms)
+    ids = schedule(provider, count, latency_ms)
     for start in range(0, count, 10):
         entries = [
             {"Id": str(each), "MessageBody": json.dumps({"messageId": each})}
@@ -117,7 +88,7 @@ def _drain(bundle: Bundle, provider: Provider, count: int, latency_ms: int) -> d
     before = _usage(bundle)
     begun_at = time.monotonic()
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
-    _wait_until_settled(provider, begun_at)
+    wait_until_settled(provider, begun_at)
     seconds = time.monotonic() - begun_at
     time.sleep(1)  # for the last log lines
     used = {name: value - before[name] for name, value in _usage(bundle).items()}
@@ -141,7 +112,3 @@ def _usage(bundle: Bundle) -> dict[str, float]:
             usage["invocations"] += 1
             usage["gb_seconds"] += float(report[1]) / 1000 * int(report[2]) / 1024
     return usage
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(100), indent=1))

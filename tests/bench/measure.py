@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from infra.local import runtime
 from tests.bench.throttle import Throttle
 
+LATENCY_MS = 100  # of the provider
 TIMEOUT_S = 900  # the longest that Lambda allows
 
 

@@ -1,6 +1,5 @@
-"""Draws results.png from results.json: cold starts, batches, and growth with the messages."""
+"""Draws results.png: cold starts, batches, and growth with the messages."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ def batches(axes: Any, results: dict[str, Any]) -> None:
         ("BatchProcessor's queue", "Powertools' BatchProcessor", THEIRS),
         ("our queue", "sms-cancel", OURS),
     ):
-        sizes = [int(size) for size in results["batch"]]
-        seconds = [results["batch"][str(size)][name]["ms"][0] / 1000 for size in sizes]
+        sizes = [int(size) for size in results["batches"]]
+        seconds = [results["batches"][str(size)][name]["ms"][0] / 1000 for size in sizes]
         axes.loglog(sizes, seconds, "o-", color=colour, label=label)
         for size, value in zip(sizes, seconds, strict=True):
             axes.annotate(
@@ -64,16 +63,11 @@ def growth(axes: Any, results: dict[str, Any]) -> None:
     axes.set_title("Growth, five batches at a time")
 
 
-def main() -> None:
+def draw(results: dict[str, Any]) -> None:
     mpl.use("Agg")
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.titlesize": 10})
-    results = json.loads(HERE.joinpath("results.json").read_text())
     figure, axes = plt.subplots(1, 3, figsize=(14, 3.6), width_ratios=[1.25, 1, 1])
-    for draw, each in zip((cold_starts, batches, growth), axes, strict=True):
-        draw(each, results)
+    for show, each in zip((cold_starts, batches, growth), axes, strict=True):
+        show(each, results)
     figure.tight_layout()
     figure.savefig(HERE / "results.png", dpi=110, metadata={"Software": None})
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import trustme
 
@@ -20,13 +20,21 @@ TIMEOUT_S = {"http": 25, "queue": 30}  # as in template.yaml
 LOUD = {"POWERTOOLS_LOG_LEVEL": "DEBUG", "POWERTOOLS_LOGGER_LOG_EVENT": "true"}
 
 
+class Place(NamedTuple):
+    """Where functions run: a folder with what ships, servers that it trusts, a local AWS."""
+
+    artifacts: Path
+    tls: ssl.SSLContext
+    endpoint: str
+
+
 @contextmanager
-def built_and_started() -> Iterator[tuple[Path, str]]:
-    """Yield a folder with what ships, and the endpoint of a local AWS."""
+def place() -> Iterator[Place]:
+    """Build what ships and start a local AWS."""
     with TemporaryDirectory() as folder, stack.ministack(str(LOCAL_PYTHON)) as endpoint:
         artifacts = Path(folder, "artifacts")
         stack.build(artifacts)
-        yield artifacts, endpoint
+        yield Place(artifacts, trusted_by(artifacts), endpoint)
 
 
 def trusted_by(artifacts: Path) -> ssl.SSLContext:

@@ -20,7 +20,7 @@ from conftest import KEY
 from infra.local import runtime
 from infra.local.provider import Provider
 from infra.local.provider_server import fault, serve
-from tests.faults.cloud import TIMEOUT_S, Cloud, built_and_started, trusted_by
+from tests.faults.cloud import TIMEOUT_S, Cloud, Place, place
 
 EVERY = 50  # ids between two faults
 # What a cancel comes to under a fault. The bundle asks again, and where the first answer was lost
@@ -66,7 +66,7 @@ class Soak:
 
     def __init__(self, cloud: Cloud, provider: Provider, environment: runtime.Environment) -> None:
         self._cloud = cloud
-        self._provider = provider
+        self.provider = provider
         self._environment = environment
         self._said: dict[int, str] = {}
         self._expected: dict[int, str] = {}
@@ -83,15 +83,15 @@ class Soak:
         """Give the provider what it is to know of an id; return the outcome that must follow."""
         if number % EVERY == 0:
             name, moment, outcome = FAULTS[number // EVERY % len(FAULTS)]
-            self._provider.plan(fault(name, message_id=message_id, moment=moment))  # type: ignore[arg-type]
-            self._provider.schedule(message_id, 7 * 24 * 3600)
+            self.provider.plan(fault(name, message_id=message_id, moment=moment))  # type: ignore[arg-type]
+            self.provider.schedule(message_id, 7 * 24 * 3600)
             return outcome
         if number % 10 == 1:
             return "not_found"
         if number % 10 == 2:
-            self._provider.schedule(message_id, 200)
+            self.provider.schedule(message_id, 200)
             return "too_late"
-        self._provider.schedule(message_id, 7 * 24 * 3600)
+        self.provider.schedule(message_id, 7 * 24 * 3600)
         return "cancelled"
 
     @property
@@ -100,7 +100,7 @@ class Soak:
 
     def wrong(self) -> list[str]:
         """Hold what was said of each id against what had to be, and against the provider."""
-        cancelled = {each.id for each in self._provider.messages() if each.cancelled}
+        cancelled = {each.id for each in self.provider.messages() if each.cancelled}
         unlike = [each for each, outcome in self._said.items() if outcome != self._expected[each]]
         untrue = [
             each
@@ -129,20 +129,20 @@ def _outcome(ended: runtime.Ended, message_id: int) -> str:
 
 
 @contextmanager
-def prepared(artifacts: Path, endpoint: str) -> Iterator[tuple[Soak, runtime.Environment]]:
-    """Start an environment and its provider; ``artifacts`` must be ours alone."""
-    cloud, provider = Cloud(endpoint), Provider(KEY)
-    with serve(provider, ssl_context=trusted_by(artifacts)) as url:
+def prepared(place: Place) -> Iterator[tuple[Soak, runtime.Environment]]:
+    """Start an environment and its provider."""
+    cloud, provider = Cloud(place.endpoint), Provider(KEY)
+    with serve(provider, ssl_context=place.tls) as url:
         variables = cloud.resources(f"soak-{time.time_ns()}") | {"SMSPARTNER_URL": url}
         with runtime.environment(
-            "sms_cancel.api.handler", [artifacts], variables, Path(os.devnull)
+            "sms_cancel.api.handler", [place.artifacts], variables, Path(os.devnull)
         ) as environment:
             yield Soak(cloud, provider, environment), environment
 
 
-def run(calls: int, artifacts: Path, endpoint: str) -> list[str]:
+def run(calls: int, place: Place) -> list[str]:
     """Make so many calls, print how it goes, and return what is wrong."""
-    with prepared(artifacts, endpoint) as (soak, environment):
+    with prepared(place) as (soak, environment):
         begun_at = time.monotonic()
         for number in range(calls):
             soak.ask(number)
@@ -168,8 +168,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=100_000)
     options = parser.parse_args()
-    with built_and_started() as (artifacts, endpoint):
-        wrong = run(options.calls, artifacts, endpoint)
+    with place() as built:
+        wrong = run(options.calls, built)
     print(*wrong, sep="\n")
     return 1 if wrong else 0
 

@@ -26,15 +26,8 @@ from conftest import KEY, leaks
 from infra.local import runtime, stack
 from infra.local.provider import Fault, Provider
 from infra.local.provider_server import FAULTS, fault, serve
-from tests.faults import interim
-from tests.faults.cloud import (
-    LOUD,
-    SIGNATURE,
-    TIMEOUT_S,
-    Cloud,
-    built_and_started,
-    trusted_by,
-)
+from tests.faults import cloud, interim
+from tests.faults.cloud import LOUD, SIGNATURE, TIMEOUT_S, Cloud, Place
 
 CALL_DEADLINE_S = 6.0
 TOLERANCE_S = 0.1
@@ -149,14 +142,11 @@ def _doors(bug: str) -> list[str]:
 class Bench:
     """One execution environment of one door, with a simulated provider of its own."""
 
-    def __init__(
-        self, cloud: Cloud, tls: ssl.SSLContext, artifacts: Path, folder: Path, name: str
-    ) -> None:
-        self._cloud = cloud
-        self._tls = tls
-        self._artifacts = artifacts
+    def __init__(self, resources: Cloud, place: Place, folder: Path, name: str) -> None:
+        self._cloud = resources
+        self._place = place
         self._output = folder / f"{name}.log"
-        self._resources = cloud.resources(name) | LOUD
+        self._resources = resources.resources(name) | LOUD
 
     def try_case(self, case: Case) -> Verdict:
         self._output.write_bytes(b"")
@@ -172,13 +162,13 @@ class Bench:
         events = {each: self._cloud.event(case.door, each, queue_url) for each in case.ids}
         with ExitStack() as exits:
             url = exits.enter_context(
-                _reach(provider, None if case.plain else self._tls, case.fault)
+                _reach(provider, None if case.plain else self._place.tls, case.fault)
             )
             variables = self._resources | {"SMSPARTNER_URL": url, "INJECT": case.bug}
             environment = exits.enter_context(
                 runtime.environment(
                     f"tests.faults.loud.{case.door}",
-                    [self._artifacts, stack.ROOT],
+                    [self._place.artifacts, stack.ROOT],
                     variables,
                     self._output,
                 )
@@ -271,10 +261,9 @@ def _calls_s(documents: list[dict[str, Any]]) -> Iterator[float]:
             yield ms / 1000
 
 
-def judge(chosen: list[Case], parallel: int, artifacts: Path, endpoint: str) -> Iterator[Verdict]:
-    """Try cases, a few at a time, in places of their own; ``artifacts`` must be ours alone."""
-    tls = trusted_by(artifacts)
-    cloud = Cloud(endpoint)
+def judge(chosen: list[Case], parallel: int, place: Place) -> Iterator[Verdict]:
+    """Try cases, a few at a time, in execution environments of their own."""
+    resources = Cloud(place.endpoint)
     free: queue.Queue[Bench] = queue.Queue()
 
     def run(case: Case) -> Verdict:
@@ -287,7 +276,7 @@ def judge(chosen: list[Case], parallel: int, artifacts: Path, endpoint: str) -> 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(parallel) as pool:
         for number in range(parallel):
             name = f"wire-{time.time_ns()}-{number}"
-            free.put(Bench(cloud, tls, artifacts, Path(folder), name))
+            free.put(Bench(resources, place, Path(folder), name))
         yield from pool.map(run, chosen)
 
 
@@ -322,8 +311,8 @@ def main() -> int:
     chosen = cases(options.faults)
     wrong = []
     longest_s = 0.0
-    with built_and_started() as (artifacts, endpoint), Noise() as noise:
-        for verdict in judge([planted, *chosen], options.parallel, artifacts, endpoint):
+    with cloud.place() as place, Noise() as noise:
+        for verdict in judge([planted, *chosen], options.parallel, place):
             if verdict.case == planted:
                 wrong += ["a key printed on purpose was not found"] * (not verdict.wrong)
                 continue
