@@ -2,9 +2,11 @@
 
 Claim: whatever the bytes, `interpret` gives one outcome and the parsers a valid id or none; no
 exception gets out; success is said for nothing that does not hold `true` and 200, or `false` and 5.
+Needs Python 3.12 or newer: atheris has no build for an older one.
 """
 
 import argparse
+import importlib.util
 import re
 import subprocess
 import sys
@@ -66,6 +68,8 @@ def main() -> int:
     parser.add_argument("--target", help="run this one in this process")
     parser.add_argument("--found", default=".", help="the folder for what it finds")
     options = parser.parse_args()
+    if importlib.util.find_spec("atheris") is None:
+        sys.exit("fuzz needs Python 3.12 or newer: atheris has no build for an older one")
     if options.target:
         fuzz(options.target, options.seconds, options.found)
     command = [sys.executable, "-m", "tests.faults.fuzz", "--seconds", str(options.seconds)]
@@ -84,7 +88,8 @@ def main() -> int:
             print(ended.stderr[-3000:])
         print(
             f"{target}: {done[1] if done else 0} inputs, "
-            f"{'0' if ended.returncode == 0 else 'at least 1'} uncaught"
+            f"{'0' if ended.returncode == 0 else 'at least 1'} uncaught",
+            flush=True,
         )
     return 1 if failed else 0
 
