@@ -79,7 +79,7 @@ def bars(part: str, rows: Any) -> list[Bar]:
             Bar("warm, CPU: tutorial / ours", ratio("tutorial", "ours", "cpu_ms"), 8),
             Bar("warm, overhead p50: tutorial / ours", ratio("tutorial", "ours", "p50_ms"), 18),
         ]
-    if part == "batches":
+    if part == "batches" and "100" in rows:
         at_ten, hundred = rows["10"][ours]["ms"].median / LATENCY_MS, rows["100"]
         times = hundred[theirs]["ms"].median / hundred[ours]["ms"].median
         peak_mb = hundred[ours]["peak_mb"].median

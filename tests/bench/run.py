@@ -132,10 +132,15 @@ class Run:
 def _turns(what: str, names: Sequence[str], rounds: int) -> Iterator[str]:
     """Yield each name once a round, in another order each time: no place is always best."""
     for number in range(rounds):
-        text = f"{what} of {len(names)}: round {number + 1} of {rounds}"
-        print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
+        _show(f"{what} of {len(names)}: round {number + 1} of {rounds}")
         yield from random.sample(names, len(names))
-    print("\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
+    _show("")
+
+
+def _show(text: str) -> None:
+    """Show a line at a terminal until the next takes its place."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<60}\r", end="", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ def _inject(target: str) -> None:
         key = os.environ["TEST_KEY"]
         raise RuntimeError(f"https://api.smspartner.fr/v1/message-cancel?apiKey={key} {key!r}")
 
+    getattr(owner, name)  # a bug in what does not exist would prove nothing
     setattr(owner, name, fail)
 
 

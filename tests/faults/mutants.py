@@ -2,8 +2,9 @@
 
 Not made: bit operators, and others in place of `|` (on floats, types and dicts they raise at
 once); any arithmetic but the inverse; `~1` and `not 1` for `-1`; an order in place of an
-identity, or an identity in place of an equality; what only changes an annotation, or does not
-compile without a warning. Cosmic Ray's operators change no string and no name.
+identity, or an identity in place of an equality; what only changes an annotation or which
+arguments go by keyword, or does not compile without a warning. Cosmic Ray's operators change no
+string and no name.
 """
 
 import ast
@@ -159,7 +160,7 @@ def _first_line(function: ast.FunctionDef) -> int:
 
 
 def _meaning(source: str) -> str:
-    """Return the syntax tree without annotations, empty where it does not compile quietly."""
+    """Return the syntax tree without what is not made, empty where it does not compile quietly."""
     try:
         with warnings.catch_warnings(action="error"):
             compile(source, "mutant", "exec")
@@ -169,6 +170,10 @@ def _meaning(source: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.returns = None
+        elif isinstance(node, ast.arguments):  # Cosmic Ray takes the * of a signature for a product
+            node.args = [*node.posonlyargs, *node.args, *node.kwonlyargs]
+            node.defaults = [each for each in (*node.defaults, *node.kw_defaults) if each]
+            node.posonlyargs = node.kwonlyargs = node.kw_defaults = []
         elif isinstance(node, ast.arg):
             node.annotation = None
         elif isinstance(node, ast.AnnAssign):
