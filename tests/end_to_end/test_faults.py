@@ -1,5 +1,6 @@
 """The short form of ``make faults``: real messages under faults, the real runtime client."""
 
+import pkgutil
 import shutil
 
 import pytest
@@ -26,6 +27,11 @@ def test_no_fault_of_the_wire_lies_or_leaks(place):
     verdicts = {each.case: each for each in wire.judge([planted, *cases], 2, place)}
     assert verdicts[planted].wrong, "a key printed on purpose was not found"
     assert [str(verdicts[each]) for each in cases if verdicts[each].wrong] == []
+
+
+@pytest.mark.parametrize("bug", wire.BUGS)
+def test_each_bug_is_put_into_what_exists(bug):
+    assert callable(pkgutil.resolve_name(bug))
 
 
 def test_the_queue_loses_nothing_while_nearly_everything_goes_wrong(bundle, provider):
