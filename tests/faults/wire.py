@@ -173,6 +173,7 @@ class Bench:
                     self._output,
                 )
             )
+            environment.wait_until_initialized()  # which Lambda does not count
             try:
                 ended = {
                     each: environment.invoke(event, TIMEOUT_S[case.door])
