@@ -46,7 +46,7 @@ EVERY = 25  # mutants between two lines of progress
 TESTS = {
     "__init__": ("leaks", "cancellation", "outcomes", "api"),
     "alerts": ("outcomes", "cancellation", "api"),
-    "api": ("api", "outcomes", "campaign"),
+    "api": ("api", "outcomes", "outcome_events", "campaign"),
     "api_key": ("api_key", "cancellation", "hanging_aws"),
     "aws": ("hanging_aws", "api_key", "cancellation", "worker"),
     "campaign": ("campaign", "hanging_aws"),

@@ -25,7 +25,7 @@ from infra.local.provider_server import fault, serve
 from tests.faults.cloud import place
 
 PATIENCE_S = 900
-PROGRESS_S = 10
+PROGRESS_S = 30
 # One of these befalls every fourth id.
 FAULTS = (
     ("close", "before"),
