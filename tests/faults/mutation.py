@@ -193,7 +193,7 @@ def try_files(mutant: Mutant, files: dict[str, dict[str, float]], result: Path) 
     sys.meta_path.insert(0, Changed(mutant))
     for file, chosen in files.items():
         status = run_tests(file, Chosen(chosen, result))
-        if status:
+        if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             return status
     return 0
 
