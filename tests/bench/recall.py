@@ -4,8 +4,8 @@ import time
 
 from infra.local import stack
 from infra.local.bundle import ROOT_USER
-from infra.recall.api import Sender
-from infra.recall.stack import Stack
+from infra.operate.sending import Sender
+from infra.operate.stack import Stack
 from tests.bench.growth import Deployed, schedule, wait_until_settled
 
 CAMPAIGN = 20_000

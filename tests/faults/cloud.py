@@ -16,7 +16,7 @@ from infra.local import stack
 
 LOCAL_PYTHON = stack.ROOT / ".venv-local" / "bin" / "python"
 SIGNATURE = "AWS4-HMAC-SHA256 Credential=AKIA/x, Signature=d3adbeefd3adbeefd3adbeef"
-TIMEOUT_S = {"http": 25, "queue": 30}  # as in template.yaml
+TIMEOUT_S = {"http": 27, "queue": 30}  # as in template.yaml
 LOUD = {"POWERTOOLS_LOG_LEVEL": "DEBUG", "POWERTOOLS_LOGGER_LOG_EVENT": "true"}
 
 
