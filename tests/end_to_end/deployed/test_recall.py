@@ -167,8 +167,9 @@ def schedule_campaign(provider):
 
 def recall_id(bundle):
     """Return the id that the last recall gave to what it sent."""
-    [*_, last] = [each for each in bundle.log_lines() if "cancels queued" in each]
-    return json.loads(last)["recall_id"]
+    queued = [json.loads(each) for each in bundle.log_lines() if '"cancels queued"' in each]
+    recalled = [each for each in queued if "recall_id" in each]
+    return max(recalled, key=lambda each: each["timestamp"])["recall_id"]
 
 
 def test_of_five_thousand_each_has_the_outcome_that_the_provider_has(place, bundle, provider):
