@@ -1,5 +1,6 @@
 """How the tests are run: on one local stack, none lost, and never silent for long."""
 
+import signal
 import threading
 import time
 from collections import Counter
@@ -77,5 +78,7 @@ class Suite:
 
 
 def pytest_configure(config):
+    # A shell has what it runs in the background ignore Ctrl-C; what the tests start must not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):  # in the process that reports
         config.pluginmanager.register(Suite(config))

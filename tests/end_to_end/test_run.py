@@ -196,7 +196,7 @@ def test_local_means_one_that_runs(environment, project):
             assert len(announced(project)) == 2
             newer.kill()
         assert len(announced(project)) == 2
-        [recall] = [each for each in commands(printed) if "/recall " in each]
+        [recall] = [each for each in commands(printed) if "--local" in each]
         assert "1 of 1 are cancelled" in typed(recall, environment, project).stderr
         with up(environment, project):
             assert len(announced(project)) == 2  # the killed one's is removed
