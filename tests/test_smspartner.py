@@ -740,3 +740,9 @@ def test_a_connection_is_kept_only_after_an_answer_that_was_understood(name, scr
     assert cancel(5, "100").outcome in ("unreadable", "unavailable")
     assert [cancel(5, each).code for each in ("101", "102")] == [5, 4]
     assert server.connections == [["100"], ["101", "102"]]
+
+
+def test_a_second_answer_behind_the_first_is_not_the_next_cancels(scripted):
+    server = scripted({"100": [response(4) + response(200, success=True)], "101": [response(4)]})
+    assert [cancel(5, each).outcome for each in ("100", "101")] == ["not_found", "not_found"]
+    assert server.connections == [["100"], ["101"]]

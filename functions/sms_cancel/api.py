@@ -68,11 +68,11 @@ def _cancel(event: dict[str, Any], context: LambdaContext) -> Response:
 def _queue_many(event: dict[str, Any], context: LambdaContext) -> Response:
     from sms_cancel import bulk  # noqa: PLC0415  who cancels one message does not wait for it
 
+    body = event.get("body") or ""
     content_type = event["headers"].get("content-type", "").partition(";")[0]
-    if content_type.strip().lower() != "application/json":
+    if body and content_type.strip().lower() != "application/json":
         detail = "Send the request as application/json."
         return _problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, context)
-    body = event.get("body") or ""
     is_base64 = event.get("isBase64Encoded")
     try:
         asked_for = bulk.read(b64decode(body) if is_base64 else body.encode(errors="replace"))

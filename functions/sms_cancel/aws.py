@@ -38,7 +38,11 @@ def client(service: str) -> Any:
 
 def call(service: str, operation: str, **parameters: Any) -> Any:
     """Call a service (``"sqs", "send_message"``); raises TimeoutError after ``CALL_S``."""
-    return _threads.submit(getattr(client(service), operation), **parameters).result(CALL_S)
+    running = _threads.submit(getattr(client(service), operation), **parameters)
+    try:
+        return running.result(CALL_S)
+    finally:
+        running.cancel()  # one that has not begun by now must not take effect later
 
 
 def reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,15 @@ class _Response(http.client.HTTPResponse):
             if status >= 200:
                 return version, status, reason
             http.client.parse_headers(self.fp)
+
+    def _close_conn(self) -> None:
+        """Retire a connection on which more was received than this answer: it lost its place."""
+        ends_at, call.ends_at = call.ends_at, 0.0  # look at what is here, wait for nothing
+        with suppress(OSError):
+            if self.fp.peek():
+                self.fp.raw._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]  # noqa: SLF001
+        call.ends_at = ends_at
+        super()._close_conn()  # type: ignore[misc]
 
 
 class _Connection(HTTPConnection):

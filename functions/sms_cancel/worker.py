@@ -64,6 +64,7 @@ def _handle(record: Record, ends_at: float) -> Handled:
     if time.monotonic() >= ends_at:
         waiting = {"sqs_message_id": record["messageId"]}
         telemetry.logger.warning("no time left to begin", extra=waiting)
+        _delay(record, Kind.PASSING)
         return Handled(record, "retry")
     try:
         asked, count = request.read(record["body"]), _receive_count(record)
