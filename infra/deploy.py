@@ -13,10 +13,11 @@ from infra import version
 
 ROOT = Path(__file__).parents[1]
 SAM = str(Path(sys.executable).with_name("sam"))
-DEPLOYED = """
-Deployed. Every cancel is key_unavailable until the secret holds SMS Partner's API key:
+NEXT = """
+In a new stack every cancel is key_unavailable until the secret holds SMS Partner's API key:
 put the key into a file, and the file into the secret (the output ApiKeySecretArn):
   aws secretsmanager put-secret-value --secret-id <ApiKeySecretArn> --secret-string file://key.txt
+  rm key.txt
 """
 
 
@@ -27,7 +28,8 @@ def check(environment: str) -> None:
     if environment not in environments:
         sys.exit(
             f"samconfig.toml has no ENVIRONMENT named {environment}: "
-            f"use one of {', '.join(environments)}, or add a section for it"
+            f"use one of {', '.join(environments)}, or add a section for it. Without ENVIRONMENT "
+            "it is default, the stack sms-cancel-development"
         )
     if region := os.environ.get("AWS_REGION"):  # which boto3 and the SAM CLI do not read
         os.environ.setdefault("AWS_DEFAULT_REGION", region)
@@ -52,7 +54,7 @@ def main() -> None:
     _sam("build")
     version.mark(ROOT / version.BUILT)
     _sam("deploy", "--config-env", environment, *os.environ.get("SAM_DEPLOY", "").split())
-    print(DEPLOYED)
+    print(NEXT)
 
 
 def _sam(*command: str) -> None:

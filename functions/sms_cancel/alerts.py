@@ -15,7 +15,7 @@ from sms_cancel.telemetry import required, write
 
 ACTIONS = {
     Outcome.API_KEY_REJECTED: "Put a valid API key of the SMS Partner account into the secret; "
-    "no deployment is needed, it is in force within half a minute.",
+    "no deployment is needed; it takes effect within half a minute.",
     Outcome.CREDITS_EXHAUSTED: "Top up the SMS Partner account; waiting cancels go on by "
     "themselves within two minutes.",
     Outcome.ACCOUNT_BLOCKED: "Look up the code with SMS Partner (20 deactivated, 30 blocked, "
