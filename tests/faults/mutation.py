@@ -38,7 +38,7 @@ from tests.faults.mutants import EQUIVALENT, PACKAGE, Mutant, equivalents, mutan
 
 ROOT = PACKAGE.parents[1]
 LEAST = 0.95
-PARALLEL = 2
+PARALLEL = 3  # some tests wait more than they work
 # What a test may take: a mutant that never ends costs the first, a busy machine needs the second.
 LIMIT_S, TIMES = 20, 10
 EVERY = 25  # mutants between two lines of progress
@@ -58,7 +58,7 @@ TESTS = {
     "request": ("worker", "bulk", "api", "cancellation", "events"),
     "smspartner": ("interpret", "smspartner"),
     "telemetry": ("cancellation", "leaks", "outcomes", "api", "worker"),
-    "worker": ("worker", "outcomes", "cancellation", "hanging_aws"),
+    "worker": ("worker", "outcomes", "events", "cancellation", "hanging_aws"),
 }
 # They count open files and threads, and may fail without a mutation on a busy machine.
 NOISY = ("test_connections_are_kept_and_none_is_left_over",)
@@ -78,7 +78,7 @@ class Baseline:
     def __init__(self) -> None:
         self.tests: dict[str, Test] = {}
         self.failed = ""
-        self._current = Test()  # what is called before the first test belongs to none
+        self.at_import = self._current = Test()
         sys.monitoring.use_tool_id(sys.monitoring.PROFILER_ID, "mutation")
         start = sys.monitoring.events.PY_START
         sys.monitoring.register_callback(sys.monitoring.PROFILER_ID, start, self._called)
@@ -183,7 +183,8 @@ def measure(file: str, result: Path) -> int:
     """Run a file's tests without a mutation, and write down what they are."""
     baseline = Baseline()
     status = run_tests(file, baseline)
-    result.write_bytes(pickle.dumps((baseline.tests, baseline.failed)))
+    measured = baseline.tests, baseline.at_import.calls, baseline.failed
+    result.write_bytes(pickle.dumps(measured))
     return status
 
 
@@ -235,6 +236,7 @@ class Suite:
 
     def __init__(self) -> None:
         self._tests: dict[str, Test] = {}
+        self._at_import: set[Function] = set()
         self._killers: dict[str, Counter[str]] = defaultdict(Counter)  # of each module
 
     def measure(self, chosen: list[str]) -> str:
@@ -242,10 +244,11 @@ class Suite:
         files = dict.fromkeys(file for module in chosen for file in _files(module))
         work = ((file, partial(measure, file)) for file in files)
         for file, result, status in in_parallel(work):
-            tests, failed = pickle.loads(result.read_bytes()) if result.exists() else ({}, "")
             if status:
-                return failed or file
+                return _failed(result) or file
+            tests, at_import, _ = pickle.loads(result.read_bytes())
             self._tests |= tests
+            self._at_import |= at_import
             seconds = sum(each.seconds for each in tests.values())
             print(f"{file}: {len(tests)} tests, {seconds:.0f} s", flush=True)
         return ""
@@ -253,10 +256,13 @@ class Suite:
     def choose(self, mutant: Mutant) -> dict[str, dict[str, float]]:
         """Return the tests that can notice a mutant, by file, those that kill soonest first."""
         killers = self._killers[mutant.module]
+        everybody = mutant.function is None or _is_among(mutant, self._at_import)
         files = {}
         for file in _files(mutant.module):
             tests = {each: test for each, test in self._tests.items() if _file(each) == file}
-            calling = [each for each, test in tests.items() if _calls(test, mutant)]
+            calling = [
+                each for each, test in tests.items() if everybody or _is_among(mutant, test.calls)
+            ]
             ranked = sorted(
                 calling, key=lambda each: (-killers[each], round(tests[each].seconds, 1))
             )
@@ -280,11 +286,14 @@ def _files(module: str) -> list[str]:
     return [f"tests/test_{name}.py" for name in TESTS[module]]
 
 
-def _calls(test: Test, mutant: Mutant) -> bool:
-    """True for a test that calls the mutant's function; for any, if it takes effect at import."""
-    return mutant.function is None or any(
-        module == mutant.module and line in mutant.function for module, line in test.calls
-    )
+def _is_among(mutant: Mutant, calls: set[Function]) -> bool:
+    """True if these calls of functions include the mutant's."""
+    lines = mutant.function or range(0)
+    return any(module == mutant.module and line in lines for module, line in calls)
+
+
+def _failed(result: Path) -> str:
+    return pickle.loads(result.read_bytes())[2] if result.exists() else ""
 
 
 def _file(nodeid: str) -> str:
