@@ -15,7 +15,7 @@ run: .venv-local/ready ## see the bundle work on this machine, then try it by ha
 	@exec .venv-local/bin/python -m infra.local.run
 
 test: ## everything that must hold: code, templates, build, behaviour
-	@echo "Environments and linters, then the tests: about five minutes the first time, then two."
+	@echo "Environments and linters, then the tests: about five minutes on two cores."
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync code templates policies $(OTHER_PYTHON:%=.venv-system/ready)
 	.venv/bin/$(PYTEST) --cov
 	$(OTHER_PYTHON:%=.venv-system/bin/$(PYTEST) $$(grep -lE '(from|import) sms_cancel' tests/test_*.py))
@@ -34,7 +34,7 @@ policies: .venv-checkov/ready # checkov exits with 0 also where it has judged no
 	    echo "$$found" | grep 'Passed checks: [1-9].* Failed checks: 0,' || { echo "$$found"; exit 1; }; done
 
 faults bench: export PYTHONPATH = functions:tests:.
-faults: .venv/measure .venv-local/ready ## break what can be broken; each claim with its figure (an hour, Linux)
+faults: .venv/measure .venv-local/ready ## break what can be broken; each claim with its figure (two hours, Linux)
 	@for each in wire queue_torture fuzz mutation soak; do .venv/bin/python -m tests.faults.$$each || exit 1; done
 
 bench: .venv/measure .venv-local/ready ## measure speed and cost (PART=cold: one part alone; 15 minutes, Linux, root)
