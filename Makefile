@@ -6,7 +6,7 @@ PYTHON = $(or $(shell $(FIND_PYTHON)),$(error Install Python 3.11 or newer with 
 OTHER_PYTHON := $(if $(filter-out python3,$(shell $(FIND_PYTHON))),$(shell python3 -c \
 	'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] != (3, 13))' 2>/dev/null && echo python3))
 UV := .venv-uv/bin/uv
-PYTEST := python -m pytest --numprocesses 2
+PYTEST := python -m pytest --numprocesses 3
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s  %s\n", $$1, $$2}' Makefile

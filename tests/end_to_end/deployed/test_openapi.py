@@ -15,7 +15,6 @@ from infra.local import stack
 from infra.local.bundle import ROOT_USER
 from infra.local.provider_server import fault
 from sms_cancel.outcome import Outcome
-from sms_cancel.request import read_send_at
 
 SCHEMA = schemathesis.openapi.from_path(stack.ROOT / "infra" / "openapi.yaml")
 AS_DESCRIBED = (
@@ -79,12 +78,12 @@ CANCEL_MANY = SCHEMA["/cancellations"]["POST"]
 
 # Not SCHEMA.parametrize(): its items share one node id, of which pytest-xdist runs one.
 @pytest.mark.parametrize("operation", [CANCEL, CANCEL_MANY], ids=["one", "many"])
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=strategies.data())
 def test_each_answer_is_as_described(operation, ask, data):
-    cases = [operation.as_strategy(generation_mode=each) for each in GenerationMode]
-    case = data.draw(strategies.one_of(cases))
-    if isinstance(case.body, dict) and read_send_at(case.body.get("sendAt")):
+    mode = data.draw(strategies.sampled_from(GenerationMode))
+    case = data.draw(operation.as_strategy(generation_mode=mode))
+    if mode is GenerationMode.POSITIVE and isinstance(case.body, dict) and "sendAt" in case.body:
         case.body["sendAt"] = "2099-01-31T09:00:00+01:00"  # no schema can ask for a future time
     ask(case, checks.positive_data_acceptance)
 
