@@ -15,7 +15,7 @@ run: .venv-local/ready ## see the bundle work on this machine, then try it by ha
 	@exec .venv-local/bin/python -m infra.local.run
 
 test: ## everything that must hold: code, templates, build, behaviour
-	@echo "Environments and linters, then the tests: about five minutes on two cores."
+	@echo "Environments and linters, then the tests: about six minutes on two cores."
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync code templates policies .venv-local/ready $(OTHER_PYTHON:%=.venv-system/ready)
 	.venv/bin/$(PYTEST) --cov
 	$(OTHER_PYTHON:%=.venv-system/bin/$(PYTEST) $$(grep -lE '(from|import) sms_cancel' tests/test_*.py))
