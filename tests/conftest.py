@@ -100,6 +100,7 @@ class Written:
         for line in self._documents():
             for directive in line.get("_aws", {}).get("CloudWatchMetrics", []):
                 assert directive["Namespace"] == "SmsCancel"
+                assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 3600  # milliseconds
                 [names] = directive["Dimensions"]
                 dimensions = {name: line[name] for name in names}
                 values = {m["Name"]: line[m["Name"]] for m in directive["Metrics"]}
