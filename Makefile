@@ -34,7 +34,7 @@ policies: .venv-checkov/ready # checkov exits with 0 also where it has judged no
 	    echo "$$found" | grep 'Passed checks: [1-9].* Failed checks: 0,' || { echo "$$found"; exit 1; }; done
 
 faults bench: export PYTHONPATH = functions:tests:.
-faults: .venv/measure .venv-local/ready ## break what can be broken; each claim with its figure (two hours, Linux)
+faults: .venv/measure .venv-local/ready ## break what can be broken; each claim with its figure (Linux)
 	@for each in wire queue_torture fuzz mutation soak; do .venv/bin/python -m tests.faults.$$each || exit 1; done
 
 bench: .venv/measure .venv-local/ready ## measure speed and cost (PART=cold: one part alone; 15 minutes, Linux, root)
