@@ -141,6 +141,47 @@ def test_a_cancel_is_answered_from_state(provider, account, key, message_id, cod
     assert provider.state(300) == ("cancelled" if code == 200 else "scheduled")
 
 
+def me(url, key=KEY):
+    return request(f"{url}/me?apiKey={key}")
+
+
+def test_the_account_is_told_from_state_in_the_published_form(url, provider):
+    provider.configure(credits=269_082)
+    for message_id, due_in_s in ((301, 60), (302, 3600), (303, -1)):
+        provider.schedule(message_id, due_in_s)
+    provider.cancel(KEY, "302")  # of four, one is cancelled and one was sent
+    status, content_type, body = me(url)
+    answer = json.loads(body)
+    assert (status, content_type) == (200, "application/json; charset=utf-8")
+    assert {name: type(value) for name, value in answer.pop("credits").items()} == {
+        "creditSms": int, "creditSmsECO": int, "creditHlr": int, "toSend": int,
+        "solde": str, "currency": str, "balance": str,
+    }  # fmt: skip
+    assert (answer["success"], answer["code"]) == (True, 200)
+    assert answer["user"].keys() == {"username", "firstname", "lastname"}
+    assert provider.me(KEY)["credits"] == {
+        "creditSms": 269_082, "creditSmsECO": 444_570, "creditHlr": 2_045_023, "toSend": 2,
+        "solde": "10225.116", "currency": "EUR", "balance": "10225.116",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("account", "key", "code"),
+    [
+        ({}, None, 1),
+        ({}, "wrong", 10),
+        ({"status": "deactivated"}, KEY, 20),
+        ({"status": "ip_refused"}, KEY, 96),
+        ({"credits": 0}, KEY, 11),
+        ({"status": "blocked", "credits": 0}, KEY, 30),
+    ],
+)
+def test_the_account_is_refused_as_a_cancel_is(provider, account, key, code):
+    provider.configure(**account)
+    assert provider.me(key) == provider.cancel(key, "300")
+    assert provider.me(key)["code"] == code
+
+
 @pytest.mark.parametrize(
     ("left_s", "code"), [(300.5, 200), (300, 200), (299.99, 6), (0.01, 6), (0, 7), (-1, 7)]
 )
@@ -159,8 +200,10 @@ def test_a_reset_provider_is_as_constructed(provider):
     provider.configure(api_key="another", credits=0)
     provider.plan(fault("close", times=None))
     provider.arrive(300)
+    provider.arrive_at_me()
     provider.reset()
     assert (provider.messages(), provider.faults, provider.calls) == ([], [], Counter())
+    assert provider.account_calls == 0
     assert provider.cancel(KEY, "300")["code"] == 4
 
 
@@ -431,6 +474,13 @@ def test_faults_wait_in_line_and_count_down(provider, url):
     provider.plan(fault("status", status=503, times=None))
     ids = [300, 300, 300, 301, 301]
     assert [cancel(url, i)[0] for i in ids] == [500, 500, 503, 501, 503]
+
+
+def test_a_fault_of_the_account_is_none_of_a_cancel(provider, url):
+    provider.plan(fault("status", status=500, call="me"))
+    provider.plan(fault("status", status=501))
+    assert [cancel(url)[0], me(url)[0], cancel(url)[0], me(url)[0]] == [501, 500, 200, 200]
+    assert (provider.calls.total(), provider.account_calls) == (2, 2)
 
 
 def test_a_complete_answer_leaves_the_connection_open(provider, url):

@@ -1,10 +1,11 @@
-"""A simulated SMS Partner account: what `GET /message-cancel` answers, from state.
+"""A simulated SMS Partner account: what `GET /message-cancel` and `GET /me` answer, from state.
 
 The real provider has no sandbox for cancel. Nothing here touches a network, and the clock is an
 argument: `provider_server` puts HTTP around it. Codes, texts and bodies are those of the French
-page "Annuler l'envoi d'un SMS différé" of docpartner.dev. What it leaves open is decided here:
+pages "Annuler l'envoi d'un SMS différé" and "Crédits" of docpartner.dev. What they leave open is
+decided here:
 
-- An account without credits refuses every cancel (11), right after the checks of key and account.
+- An account without credits refuses every call (11), right after the checks of key and account.
 - Exactly five minutes before the send time a cancel still succeeds.
 """
 
@@ -60,6 +61,8 @@ CANCELLED_XML = """\
     </entry>
 </result>"""
 
+PRICES_EUR = {"creditSms": 0.038, "creditSmsECO": 0.023, "creditHlr": 0.005}  # as in the sample
+
 Answer = dict[str, Any]  # in the provider's order, which is all that its XML keeps
 
 
@@ -100,7 +103,8 @@ class Provider:
         """Go back to how it was constructed: no messages, faults or calls."""
         with self._lock:
             self.account = self._initial
-            self.calls: Counter[int | None] = Counter()  # None: no readable message id
+            self.calls: Counter[int | None] = Counter()  # of cancels; None: no readable id
+            self.account_calls = 0  # of `GET /me`
             self.faults: list[Fault] = []
             self._messages: dict[int, Message] = {}
 
@@ -127,8 +131,18 @@ class Provider:
     def cancel(self, api_key: str | None, message_id: str | None) -> Answer:
         """Answer `GET /message-cancel`, whose parameters are text or absent."""
         with self._lock:
-            code = self._refuse_account(api_key) or self._cancel(message_id)
-            return {"success": code == 200, "code": code, "message": TEXTS[code]}
+            return _verdict(self._refuse_account(api_key) or self._cancel(message_id))
+
+    def me(self, api_key: str | None) -> Answer:
+        """Answer `GET /me`, whose parameter is text or absent."""
+        with self._lock:
+            if code := self._refuse_account(api_key):
+                return _verdict(code)
+            now = self.now()
+            to_send = sum(each.state(now) == "scheduled" for each in self._messages.values())
+            user = {"username": "simulated", "firstname": "Simulated", "lastname": "Account"}
+            bought = _credits(self.account.credits, to_send)
+            return {"success": True, "code": 200, "user": user, "credits": bought}
 
     def _cancel(self, message_id: str | None) -> int:
         if not message_id:
@@ -156,7 +170,7 @@ class Provider:
         return 11 if self.account.credits <= 0 else None
 
     def plan(self, fault: Fault) -> None:
-        """Let something go wrong with the next cancel calls; faults wait in line."""
+        """Let something go wrong with the next calls; faults wait in line."""
         with self._lock:
             self.faults.append(replace(fault))  # a copy counts down; the caller may plan it again
 
@@ -164,14 +178,35 @@ class Provider:
         """Count a cancel call, and take the fault that is due for it."""
         with self._lock:
             self.calls[message_id] += 1
-            for fault in self.faults:
-                if fault.message_id in (None, message_id):
-                    if fault.times is not None:
-                        fault.times -= 1
-                    if fault.times == 0:
-                        self.faults.remove(fault)
-                    return fault
-            return None
+            return self._take_fault("cancel", message_id)
+
+    def arrive_at_me(self) -> Fault | None:
+        """Count a call of `GET /me`, and take the fault that is due for it."""
+        with self._lock:
+            self.account_calls += 1
+            return self._take_fault("me", None)
+
+    def _take_fault(self, call: str, message_id: int | None) -> Fault | None:
+        for fault in self.faults:
+            if fault.call == call and fault.message_id in (None, message_id):
+                if fault.times is not None:
+                    fault.times -= 1
+                if fault.times == 0:
+                    self.faults.remove(fault)
+                return fault
+        return None
+
+
+def _verdict(code: int) -> Answer:
+    return {"success": code == 200, "code": code, "message": TEXTS[code]}
+
+
+def _credits(sms: int, to_send: int) -> Answer:
+    """Return what the balance that buys so many SMS amounts to, in all that it buys."""
+    balance = sms * PRICES_EUR["creditSms"]
+    bought = {name: round(balance / price) for name, price in PRICES_EUR.items()}
+    money = {"solde": f"{balance:.3f}", "currency": "EUR", "balance": f"{balance:.3f}"}
+    return {**bought, "toSend": to_send, **money}
 
 
 def read_id(text: str) -> int | None:

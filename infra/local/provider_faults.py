@@ -1,9 +1,10 @@
 """What can go wrong between a client and the simulated SMS Partner: each fault by its name.
 
-A fault applies to the next `times` cancel calls (None: to all of them), of one message or of any.
-At the moment "before", the cancel is not executed, unless the fault passes its genuine answer on
-(marked * in FAULTS). At the moment "after", it is executed first, and then its answer is lost or
-spoilt. No fault lasts longer than LONGEST_FAULT_S or outlives its client.
+A fault applies to the next `times` cancel calls (None: to all of them), of one message or of any;
+with `call="me"`, to those that ask for the account. At the moment "before", the cancel is not
+executed, unless the fault passes its genuine answer on (marked * in FAULTS). At the moment "after",
+it is executed first, and then its answer is lost or spoilt. No fault lasts longer than
+LONGEST_FAULT_S or outlives its client.
 
     provider.plan(fault("status", status=429, headers={"Retry-After": "7"}))
     provider.plan(fault("close", moment="after", message_id=300, times=2))
@@ -67,6 +68,7 @@ class Fault:
     times: int | None
     message_id: int | None
     moment: Literal["before", "after"]
+    call: Literal["cancel", "me"]
 
 
 def fault(
@@ -75,13 +77,15 @@ def fault(
     times: int | None = 1,
     message_id: int | None = None,
     moment: Literal["before", "after"] = "before",
+    call: Literal["cancel", "me"] = "cancel",
     **parameters: Any,
 ) -> Fault:
     """Make one of FAULTS, for `Provider.plan`. TypeError: it does not take these parameters."""
     if name not in FAULTS:
         raise ValueError(f"the faults are {', '.join(FAULTS)}")
     inspect.signature(FAULTS[name]).bind(Reply, **parameters)  # fails now, not in the server
-    return Fault(name, functools.partial(FAULTS[name], **parameters), times, message_id, moment)
+    script = functools.partial(FAULTS[name], **parameters)
+    return Fault(name, script, times, message_id, moment, call)
 
 
 def _raw(_: Settle, *, data: str = "") -> Script:

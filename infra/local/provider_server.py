@@ -1,6 +1,6 @@
 """The simulated SMS Partner over HTTP, on 127.0.0.1 only: `with serve(Provider("KEY")) as url:`.
 
-    GET /v1/message-cancel                as SMS Partner's, or a planned fault
+    GET /v1/message-cancel, GET /v1/me    as SMS Partner's, or a planned fault
     GET /messages                         for people, as `make run` says: [{"id": 300,
                                           "state": "scheduled", "dueInS": 86400}, ...]
     PUT /messages/300?dueInS=86400        schedules a message, or schedules it again
@@ -33,8 +33,10 @@ from infra.local.provider_faults import (
     LONGEST_FAULT_S,
     XML_TYPE,
     End,
+    Fault,
     Reply,
     Script,
+    Settle,
     fault,
 )
 
@@ -66,6 +68,8 @@ class _Handler(BaseHTTPRequestHandler):
         message = re.fullmatch("/messages/([0-9]+)", path)
         if (self.command, path) == ("GET", "/v1/message-cancel"):
             self._cancel(parameters)
+        elif (self.command, path) == ("GET", "/v1/me"):
+            self._me(parameters)
         elif (self.command, path) == ("GET", "/messages"):
             self._reply(self._show_messages())
         elif self.command == "PUT" and message:
@@ -80,11 +84,21 @@ class _Handler(BaseHTTPRequestHandler):
         provider = self.server.provider
         api_key, message_id = parameters.get("apiKey"), parameters.get("messageId")
 
-        @functools.cache
         def settle() -> Reply:
             return self._render(provider.cancel(api_key, message_id), parameters.get("_format"))
 
-        planned = provider.arrive(read_id(message_id or ""))
+        self._answer(settle, provider.arrive(read_id(message_id or "")))
+
+    def _me(self, parameters: dict[str, str]) -> None:
+        provider = self.server.provider
+
+        def settle() -> Reply:
+            return self._render(provider.me(parameters.get("apiKey")), "json")
+
+        self._answer(settle, provider.arrive_at_me())
+
+    def _answer(self, settle: Settle, planned: Fault | None) -> None:
+        settle = functools.cache(settle)
         if planned is None:
             self._reply(settle())
             return
