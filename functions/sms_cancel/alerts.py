@@ -65,7 +65,7 @@ def _entry(blocked: Sequence[Cancellation], door: str, request_id: str) -> dict[
         "outcome": outcome,
         "code": code,
         "count": len(blocked),
-        "messageIds": [each.request.message_id for each in blocked],
+        "messageIds": [each.request.message_id for each in blocked if each.request.message_id],
         "detail": outcome.detail,
         "action": action,
         "service": os.environ.get("POWERTOOLS_SERVICE_NAME"),

@@ -1,18 +1,18 @@
-"""The use case: cancel one SMS with the key in force, and ask again while that helps."""
+"""The use case: ask SMS Partner with the key in force, and ask again while that helps."""
 
 import gc
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import NamedTuple
 
 from sms_cancel import smspartner
+from sms_cancel.answer import Account, Answer
 from sms_cancel.api_key import ApiKey
 from sms_cancel.outcome import Outcome
 from sms_cancel.request import Request
-from sms_cancel.smspartner import Answer
 from sms_cancel.telemetry import ConfigurationError, required
 
 CALL_DEADLINE_S = 6.0
@@ -20,11 +20,17 @@ MAX_ATTEMPTS = 3
 PAUSE_S = 0.2  # before the second attempt 0.2 to 0.4 s, before the third 0.4 to 0.8 s
 PREPARE_S = 4  # Lambda gives the start of an environment ten seconds
 
+Found = Answer | Account
+Ask = Callable[[str, float], Found]  # with an API key, in so many seconds
+
 _api_key = ApiKey()
 
 
 class Cancellation(NamedTuple):
-    """What became of a request; ``latencies_ms`` has one entry for each provider call."""
+    """What became of a request; ``latencies_ms`` has one entry for each provider call.
+
+    The account watch asks for no message: its ``request`` is empty, and ``account`` known.
+    """
 
     request: Request
     outcome: Outcome
@@ -33,6 +39,7 @@ class Cancellation(NamedTuple):
     latencies_ms: tuple[float, ...] = ()
     duration_ms: float = 0.0
     ended_at: float = 0.0  # of time.time
+    account: Account | None = None
 
     @property
     def margin_s(self) -> int | None:
@@ -65,46 +72,60 @@ def prepare() -> None:
 
 def cancel(request: Request, ends_at: float) -> Cancellation:
     """Cancel one message, with all provider calls over by ``ends_at`` (of ``time.monotonic``)."""
+    if (message_id := request.message_id) is None:
+        return Cancellation(request, Outcome.INVALID_REQUEST, ended_at=time.time())
+
+    def ask(api_key: str, deadline_s: float) -> Answer:
+        return smspartner.cancel(api_key, message_id, deadline_s)
+
+    return _settle(request, ask, ends_at)
+
+
+def watch(ends_at: float) -> Cancellation:
+    """Look at the account's state as a cancel would meet it: the same key, attempts, outcomes."""
+    return _settle(Request(None), smspartner.watch, ends_at)
+
+
+def _settle(request: Request, ask: Ask, ends_at: float) -> Cancellation:
     begun_at = time.monotonic()
-    calls: list[tuple[Answer, float]] = []
-    if request.message_id is None:
-        answer = Answer(Outcome.INVALID_REQUEST)
-    elif (api_key := _api_key.current()) is None:
-        answer = Answer(Outcome.KEY_UNAVAILABLE)
-    else:
-        calls = list(_ask(api_key, request.message_id, ends_at))
+    calls: list[tuple[Found, float]] = []
+    answer: Found = Answer(Outcome.KEY_UNAVAILABLE)
+    if (api_key := _api_key.current()) is not None:
+        calls = list(_try(ask, api_key, ends_at))
         answer = _conclude([answer for answer, _ in calls])
     latencies_ms = tuple(ms for _, ms in calls)
     duration_ms = (time.monotonic() - begun_at) * 1000
-    return Cancellation(request, *answer, latencies_ms, duration_ms, time.time())
+    account = answer if isinstance(answer, Account) else None
+    verdict = answer.outcome, answer.code, answer.http_status
+    return Cancellation(request, *verdict, latencies_ms, duration_ms, time.time(), account)
 
 
-def _ask(api_key: str, message_id: str, ends_at: float) -> Iterator[tuple[Answer, float]]:
-    """Call the provider until it answers; yield each answer with its latency in milliseconds."""
+def _try(ask: Ask, api_key: str, ends_at: float) -> Iterator[tuple[Found, float]]:
+    """Ask the provider until it answers; yield each answer with its latency in milliseconds."""
     for attempt in range(MAX_ATTEMPTS):
         if attempt:
             pause_s = PAUSE_S * 2**attempt * random.uniform(0.5, 1)
             time.sleep(max(0.0, min(pause_s, ends_at - time.monotonic())))
         if time.monotonic() >= ends_at:
             return
-        answer, latency_ms = _call(api_key, message_id, ends_at)
+        answer, latency_ms = _call(ask, api_key, ends_at)
         yield answer, latency_ms
         if answer.outcome not in (Outcome.TIMED_OUT, Outcome.UNAVAILABLE):
             break
     if answer.outcome is Outcome.API_KEY_REJECTED and time.monotonic() < ends_at:
         replacement = _api_key.replacement(api_key)
         if replacement is not None:
-            yield _call(replacement, message_id, ends_at)
+            yield _call(ask, replacement, ends_at)
 
 
-def _call(api_key: str, message_id: str, ends_at: float) -> tuple[Answer, float]:
+def _call(ask: Ask, api_key: str, ends_at: float) -> tuple[Found, float]:
     called_at = time.monotonic()
     deadline_s = max(0.0, min(CALL_DEADLINE_S, ends_at - called_at))
-    answer = smspartner.cancel(api_key, message_id, deadline_s)
+    answer = ask(api_key, deadline_s)
     return answer, (time.monotonic() - called_at) * 1000
 
 
-def _conclude(answers: Sequence[Answer]) -> Answer:
+def _conclude(answers: Sequence[Found]) -> Found:
     """Return what the calls for one message came to together.
 
     ``not_found`` may only mean that an earlier call, sent and without a verdict, did cancel.

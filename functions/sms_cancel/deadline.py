@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 MAX_IDLE_S = 30  # of a kept connection: NAT gateways drop idle connections silently
 MAX_ADDRESSES = 3  # dead ones tried per call: each gets an equal share of its time
 
-# The build makes a folder of the root certificates in which OpenSSL looks up the one that it needs;
-# reading the one file of certifi takes 15 ms of CPU.
+# The build splits certifi's file, because OpenSSL takes 15 ms of CPU to read all of it.
 CA_FOLDER = Path(__file__).parents[1] / "ca-certificates"
 
 
@@ -48,12 +47,10 @@ class Call(threading.local):
 
     def end(self, *, keep: bool) -> None:
         """Keep the connection for another call, or close it."""
-        if self.connection is None:
-            return
-        if keep:
+        if self.connection is not None and keep:
             self.connection.kept_at = time.time()
             self.give_back(self.connection)
-        else:
+        elif self.connection is not None:
             self.connection.close()
 
 
@@ -71,23 +68,7 @@ class _Socket(socket.socket):
         return super().recv_into(*args)
 
 
-class _TLSSocket(_Socket, ssl.SSLSocket):
-    pass
-
-
-def _open(found: tuple[Any, ...], seconds: float) -> _Socket:
-    """Connect to an address as getaddrinfo found it; raise OSError, as where there is no IPv6."""
-    family, kind, protocol, _, address = found
-    sock = _Socket(family, kind, protocol)
-    try:
-        sock.settimeout(min(seconds, call.left_s()))
-        sock.connect(address)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.settimeout(call.left_s())  # for the TLS handshake, which CPython bounds
-    except OSError:
-        sock.close()
-        raise
-    return sock
+class _TLSSocket(_Socket, ssl.SSLSocket): ...
 
 
 class _Response(http.client.HTTPResponse):
@@ -115,13 +96,21 @@ class _Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that answers; RES_OPTIONS of Lambda bounds the look-up."""
-        failure, share_s = OSError("no address"), call.left_s() / MAX_ADDRESSES
-        for found in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
-            try:
-                return _open(found, share_s)
-            except OSError as error:
-                failure = error
-        raise failure
+        failures, share_s = [OSError("no address")], call.left_s() / MAX_ADDRESSES
+        for *kind, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+            with ExitStack() as on_failure:
+                try:
+                    sock = on_failure.enter_context(_Socket(*kind))
+                    sock.settimeout(min(share_s, call.left_s()))
+                    sock.connect(address)
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    sock.settimeout(call.left_s())  # for the TLS handshake, which CPython bounds
+                except OSError as error:  # as of the first line where there is no IPv6
+                    failures.append(error)
+                else:
+                    on_failure.pop_all()
+                    return sock
+        raise failures[-1]
 
     @property
     def is_connected(self) -> bool:
@@ -136,8 +125,7 @@ class _Connection(HTTPConnection):
         return False  # it ended, or a byte came that nobody asked for
 
 
-class _TLSConnection(_Connection, HTTPSConnection):
-    pass
+class _TLSConnection(_Connection, HTTPSConnection): ...
 
 
 class _Pool(HTTPConnectionPool):

@@ -1,4 +1,4 @@
-"""What can become of one request to cancel an SMS: the table that the README shows."""
+"""What can become of a call to SMS Partner: the table that the README shows."""
 
 from enum import Enum, StrEnum
 from http import HTTPStatus
@@ -6,12 +6,13 @@ from typing import Self
 
 
 class Kind(Enum):
-    """What an outcome leads to, at either door."""
+    """What an outcome leads to, at each door."""
 
     DONE = "done"  # the SMS will not be sent
     FINAL = "final"  # no retry can change it: dead-letter now
     BLOCKED = "blocked"  # every cancel fails until an operator acts: alert, and retry slowly
     PASSING = "passing"  # ask again
+    READY = "ready"  # nothing to do: of the account watch alone
 
 
 class Outcome(StrEnum):
@@ -46,6 +47,7 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed_out", Kind.PASSING, 504, "SMS Partner gave no whole answer, so the SMS may or may not be cancelled: it is safe to ask again."
     UNREADABLE = "unreadable", Kind.PASSING, 502, "SMS Partner's answer makes no sense, so the SMS counts as not cancelled: it is safe to ask again."
     KEY_UNAVAILABLE = "key_unavailable", Kind.PASSING, 503, "No usable API key could be read from the secret, so SMS Partner was not asked: ask again shortly."
+    ACCOUNT_READY = "account_ready", Kind.READY, 200, "SMS Partner accepts the API key, and the account has credits."
     # fmt: on
 
     @property

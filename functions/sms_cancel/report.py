@@ -1,4 +1,4 @@
-"""What is told of a cancel: one log line with its metrics, an alert, an event."""
+"""What is told of a cancel or a watch: one log line with its metrics, an alert, an event."""
 
 import logging
 import os
@@ -9,7 +9,11 @@ from sms_cancel import alerts, telemetry
 from sms_cancel.cancellation import Cancellation
 from sms_cancel.outcome import Kind, Outcome
 
-_LEVELS = {Kind.DONE: logging.INFO, Kind.BLOCKED: logging.ERROR}  # of all others: WARNING
+_LEVELS = {  # of all others: WARNING
+    Kind.DONE: logging.INFO,
+    Kind.READY: logging.INFO,
+    Kind.BLOCKED: logging.ERROR,
+}
 
 
 def log(cancelled: Cancellation, *, door: str, **queue: Any) -> None:
@@ -19,11 +23,13 @@ def log(cancelled: Cancellation, *, door: str, **queue: Any) -> None:
     if outcome is Outcome.KEY_UNAVAILABLE:
         level = logging.ERROR  # it passes by itself only where AWS was away
     metrics = {
-        "Cancellations": 1,
+        "Cancellations": None if outcome.kind is Kind.READY else 1,
         "Attempts": len(cancelled.latencies_ms),
         "ProviderLatency": [round(each, 1) for each in cancelled.latencies_ms] or None,
         "QueueAge": queue.get("queue_age_ms"),
         "CutOffMargin": None if queue.get("disposition") == "retry" else margin_s,
+        "Credits": cancelled.account and cancelled.account.credits,
+        "ToSend": cancelled.account and cancelled.account.to_send,
     }
     fields = {
         "message_id": request.message_id,
@@ -38,7 +44,8 @@ def log(cancelled: Cancellation, *, door: str, **queue: Any) -> None:
         "margin_s": margin_s,
     }
     known = {name: value for name, value in metrics.items() if value is not None}
-    telemetry.write(level, "cancel settled", metrics=known, **fields, **queue)
+    message = "account watched" if door == "watch" else "cancel settled"
+    telemetry.write(level, message, metrics=known, **fields, **queue)
 
 
 def tell(

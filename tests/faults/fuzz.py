@@ -22,22 +22,24 @@ def fuzz(target: str, seconds: int, found: str) -> None:
     """Run one target in this process, which libFuzzer ends; what it finds goes into a folder."""
     import atheris  # noqa: PLC0415  only the process that fuzzes has it loaded
 
-    with atheris.instrument_imports(
-        include=["sms_cancel.smspartner", "sms_cancel.request", "json"]
-    ):
-        from sms_cancel import request, smspartner  # noqa: PLC0415
-        from sms_cancel.outcome import Outcome  # noqa: PLC0415
+    with atheris.instrument_imports(include=["sms_cancel.answer", "sms_cancel.request", "json"]):
+        from sms_cancel import answer, request  # noqa: PLC0415
+        from sms_cancel.outcome import Kind, Outcome  # noqa: PLC0415
 
     def interpret(data: bytes) -> None:
         status = STATUSES[data[0] % len(STATUSES)] if data else 200
         body = data[1:]
-        answer = smspartner.interpret(status, body)
-        assert type(answer.outcome) is Outcome
-        assert answer.code is None or abs(answer.code) <= smspartner.MAX_CODE
-        if answer.outcome is Outcome.CANCELLED:
+        found = answer.interpret(status, body)
+        assert type(found.outcome) is Outcome
+        assert found.code is None or abs(found.code) <= answer.MAX_CODE
+        if found.outcome is Outcome.CANCELLED:
             assert status == 200 and b"true" in body and b"200" in body  # noqa: PT018
-        if answer.outcome is Outcome.ALREADY_CANCELLED:
+        if found.outcome is Outcome.ALREADY_CANCELLED:
             assert b"false" in body and b"5" in body  # noqa: PT018
+        account = answer.interpret_account(status, body)
+        assert account.outcome.kind in (Kind.READY, Kind.BLOCKED, Kind.PASSING)
+        if account.outcome is Outcome.ACCOUNT_READY:
+            assert found.outcome is Outcome.CANCELLED and b"creditSms" in body  # noqa: PT018
 
     def message_body(data: bytes) -> None:
         message_id = request.read(data.decode("utf-8", errors="surrogateescape")).message_id

@@ -48,18 +48,20 @@ EVERY = 25  # mutants between two lines of progress
 TESTS = {
     "__init__": ("leaks", "cancellation", "outcomes", "api"),
     "alerts": ("outcomes", "cancellation", "api"),
+    "answer": ("interpret", "watch"),
     "api": ("api", "outcomes", "events", "bulk", "worker"),
     "api_key": ("api_key", "cancellation", "hanging_aws"),
     "aws": ("hanging_aws", "api_key", "cancellation", "worker"),
     "bulk": ("bulk", "hanging_aws"),
-    "cancellation": ("cancellation", "outcomes", "api", "worker", "hanging_aws"),
+    "cancellation": ("cancellation", "outcomes", "api", "worker", "hanging_aws", "watch"),
     "deadline": ("smspartner",),
     "events": ("events",),
     "outcome": ("outcomes", "cancellation", "events"),
-    "report": ("cancellation", "outcomes", "api", "events", "worker"),
+    "report": ("cancellation", "outcomes", "api", "events", "worker", "watch"),
     "request": ("worker", "bulk", "api", "cancellation", "events"),
-    "smspartner": ("interpret", "smspartner"),
+    "smspartner": ("smspartner", "watch"),
     "telemetry": ("cancellation", "leaks", "outcomes", "api", "worker"),
+    "watch": ("watch",),
     "worker": ("worker", "outcomes", "events", "cancellation", "hanging_aws"),
 }
 # They count open files and threads, and may fail without a mutation on a busy machine.

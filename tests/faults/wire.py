@@ -53,7 +53,7 @@ BUGS = (
     "sms_cancel.worker:_dispose",
     "sms_cancel.request:read",
     "sms_cancel.cancellation:cancel",
-    "sms_cancel.cancellation:_ask",
+    "sms_cancel.cancellation:_try",
     "sms_cancel.cancellation:_conclude",
     "sms_cancel.report:log",
     "sms_cancel.alerts:publish",
@@ -61,7 +61,7 @@ BUGS = (
     "sms_cancel.api_key:parse",
     "sms_cancel.smspartner:cancel",
     "sms_cancel.smspartner:interpret",
-    "sms_cancel.smspartner:_read",
+    "sms_cancel.smspartner:_body",
     "sms_cancel.deadline:Call.left_s",
 )
 

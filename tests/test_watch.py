@@ -1,0 +1,221 @@
+"""The watch door: what is found out about the account, written down and alerted."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import KEY, Context
+from infra.local.provider_server import fault
+from sms_cancel import watch
+from sms_cancel.answer import interpret_account
+from sms_cancel.outcome import Kind
+
+CREDITS = {"creditSms": 269082, "creditSmsECO": 444570, "creditHlr": 2045023, "toSend": 3,
+           "solde": "10225.119", "currency": "EUR", "balance": "10225.119"}  # fmt: skip
+PUBLISHED = {
+    "success": True,
+    "code": 200,
+    "user": {"username": "exemple@email.com", "firstname": "John", "lastname": "Doe"},
+    "credits": CREDITS,
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_place(cloud, provider, provider_url):
+    pass
+
+
+def look(remaining_s=27.0):
+    return watch.handler({}, Context(remaining_s))
+
+
+def answer(document, status=200, times=1):
+    body = document if isinstance(document, str) else json.dumps(document)
+    return fault("status", status=status, body=body, times=times, call="me")
+
+
+def watched(written):
+    [line] = written.logged("account watched")
+    return line
+
+
+def values(written):
+    """Return each metric that has values, with its dimensions."""
+    return {
+        (name, *sorted(dimensions)): found
+        for dimensions, metrics in written.metrics()
+        for name, found in metrics.items()
+    }
+
+
+def test_an_account_that_can_cancel_is_told_by_its_numbers(provider, written):
+    provider.configure(credits=321)
+    provider.schedule(301, 3600)
+    provider.schedule(302, -1)  # sent by now
+    assert look() is None
+    line = watched(written)
+    assert (line["level"], line["outcome"], line["code"]) == ("INFO", "account_ready", 200)
+    assert (line["door"], line["http_status"], line["attempts"]) == ("watch", 200, 1)
+    assert line["duration_ms"] >= 0
+    assert line["function_request_id"] == Context.aws_request_id
+    found = values(written)
+    assert found[("Credits", "service")] == [321]
+    assert found[("ToSend", "service")] == [2]
+    assert len(found[("ProviderLatency", "service")]) == 1
+    assert found[("Attempts", "service")] == [1]
+    assert set(found) == {
+        (n, "service") for n in ("Credits", "ToSend", "ProviderLatency", "Attempts")
+    }
+    assert sum(provider.calls.values()) == 0  # no SMS was touched
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome"),
+    [
+        (200, 10, "api_key_rejected"),
+        (400, 1, "api_key_rejected"),
+        (200, 11, "credits_exhausted"),
+        (200, 20, "account_blocked"),
+        (200, 30, "account_blocked"),
+        (200, 40, "account_blocked"),
+        (403, 96, "account_blocked"),
+    ],
+)
+def test_what_would_stop_every_cancel_is_alerted(status, code, outcome, provider, cloud, written):
+    provider.plan(answer({"success": False, "code": code, "message": "x"}, status))
+    look()
+    line = watched(written)
+    assert (line["level"], line["outcome"], line["code"]) == ("ERROR", outcome, code)
+    [alert] = cloud.alerts()
+    message = alert["message"]
+    assert (message["outcome"], message["code"], message["door"]) == (outcome, code, "watch")
+    assert (message["count"], message["messageIds"]) == (1, [])
+    assert alert["attributes"] == {"outcome": outcome, "code": str(code)}
+    assert values(written)[("Cancellations", "outcome", "service")] == [1]
+    assert written.values("Credits") == []
+
+
+@pytest.mark.parametrize("number", [0, -5, "0"])
+def test_no_credits_are_credits_exhausted_and_their_number_is_told(
+    number, provider, cloud, written
+):
+    provider.plan(answer(PUBLISHED | {"credits": CREDITS | {"creditSms": number}}))
+    look()
+    assert (watched(written)["outcome"], watched(written)["level"]) == (
+        "credits_exhausted",
+        "ERROR",
+    )
+    assert written.values("Credits") == [int(number)]
+    assert written.values("ToSend") == [3]
+    assert [each["message"]["outcome"] for each in cloud.alerts()] == ["credits_exhausted"]
+
+
+@pytest.mark.parametrize(
+    ("planned", "outcome"),
+    [
+        (answer("", 429), "throttled"),
+        (answer("", 503, times=3), "unavailable"),
+        (fault("close", moment="after", times=3, call="me"), "timed_out"),
+        (answer("<html>"), "unreadable"),
+        (answer({"success": False, "code": 99}), "unreadable"),
+    ],
+)
+def test_what_passes_is_written_down_and_not_alerted(planned, outcome, provider, cloud, written):
+    provider.plan(planned)
+    look()
+    line = watched(written)
+    assert (line["level"], line["outcome"]) == ("WARNING", outcome)
+    assert values(written)[("Cancellations", "outcome", "service")] == [1]
+    assert cloud.alerts() == []
+
+
+def test_a_secret_without_a_key_is_an_error_before_a_cancel_finds_it(cloud, provider, written):
+    cloud.put_key(" ")
+    look()
+    assert (watched(written)["level"], watched(written)["outcome"]) == ("ERROR", "key_unavailable")
+    assert provider.account_calls == 0
+
+
+def test_an_answer_lost_once_is_asked_for_again(provider, written):
+    provider.plan(fault("close", moment="after", call="me"))
+    look()
+    assert (watched(written)["outcome"], watched(written)["attempts"]) == ("account_ready", 2)
+
+
+def test_a_rotated_key_heals_without_an_alert(provider, cloud, written):
+    look()
+    provider.configure(api_key="Zq7Lk9Wd-new")
+    cloud.put_key("Zq7Lk9Wd-new")
+    look()
+    first, second = written.logged("account watched")
+    assert (first["outcome"], second["outcome"]) == ("account_ready", "account_ready")
+    assert (first["attempts"], second["attempts"]) == (1, 2)
+    assert cloud.alerts() == []
+    assert "Zq7Lk9Wd-new" not in written.text.replace(KEY, "")
+
+
+def test_a_slow_peer_does_not_outlast_the_function(provider, written):
+    provider.plan(fault("silence", times=3, call="me"))
+    look(remaining_s=watch.RESERVE_S + 0.3)
+    assert watched(written)["outcome"] in ("timed_out", "unavailable")
+    assert watched(written)["duration_ms"] < 4000
+
+
+def test_a_missing_variable_is_a_bug_that_names_it_and_never_raised(monkeypatch, written):
+    monkeypatch.delenv("ALERT_TOPIC_ARN")
+    assert look() is None
+    [line] = written.logged("bug")
+    assert line["error"] == "environment variable ALERT_TOPIC_ARN is not set"
+    assert written.values("Bugs") == [1]
+
+
+def test_json_is_asked_for_whatever_the_format_of_cancels(monkeypatch, written):
+    monkeypatch.setenv("SMSPARTNER_FORMAT", "xml")
+    look()
+    assert watched(written)["outcome"] == "account_ready"
+
+
+def read(document, status=200):
+    return interpret_account(status, json.dumps(document).encode())
+
+
+def test_the_published_answer_is_read():
+    assert read(PUBLISHED) == ("account_ready", 200, 200, 269082, 3)
+
+
+def test_other_fields_do_not_matter_and_digits_may_be_text():
+    document = {"success": True, "code": 200, "credits": {"creditSms": "12", "toSend": 0, "x": [1]}}
+    assert read(document | {"new": {"a": None}}) == ("account_ready", 200, 200, 12, 0)
+
+
+@pytest.mark.parametrize("code", [4, 5, 6, 7])
+def test_what_can_only_be_said_of_a_message_is_unreadable(code):
+    assert read({"success": False, "code": code}) == ("unreadable", code, 200)
+
+
+@pytest.mark.parametrize("name", ["creditSms", "toSend"])
+@pytest.mark.parametrize(
+    "value", [None, True, 1.5, 1e3, "", "1.0", "1e3", [], {}, 10**12, "٣", "3\n"]
+)
+def test_a_number_that_is_none_is_unreadable(name, value):
+    assert read(PUBLISHED | {"credits": CREDITS | {name: value}}).outcome == "unreadable"
+
+
+@pytest.mark.parametrize("found", [None, [], "x", 3, {}, {"creditSms": 3}, {"toSend": 3}])
+def test_credits_of_another_shape_are_unreadable(found):
+    assert read(PUBLISHED | {"credits": found}) == ("unreadable", 200, 200)
+
+
+def test_success_without_credits_is_unreadable():
+    assert read({"success": True, "code": 200}) == ("unreadable", 200, 200)
+    xml = b"<result><entry>true</entry><entry>200</entry><entry>x</entry></result>"
+    assert interpret_account(200, xml) == ("unreadable", 200, 200)
+
+
+@given(st.integers(100, 599), st.binary(max_size=300) | st.just(json.dumps(PUBLISHED).encode()))
+def test_whatever_comes_has_an_outcome_and_only_the_whole_is_ready(status, body):
+    found = interpret_account(status, body)
+    assert found.outcome.kind in (Kind.READY, Kind.BLOCKED, Kind.PASSING)
+    assert (found.outcome == "account_ready") == (200 <= status < 300 and b"creditSms" in body)
