@@ -322,6 +322,13 @@ def test_what_sqs_leaves_of_a_batch_is_sent_again(post, cloud, refuses, written)
     assert [each["reason"] for each in written.logged("not queued")] == ["InternalError"] * 2
 
 
+def test_what_sqs_takes_at_once_is_sent_once(post, cloud, refuses, written):
+    sent = refuses({})
+    assert post({"messageIds": [300, 301]})[1] == {"accepted": 2, "rejected": []}
+    assert sent == [["300", "301"]]
+    assert written.logged("not queued") == []
+
+
 def test_the_pauses_before_sending_again_grow_and_vary(post, cloud, refuses, monkeypatch):
     pauses = []
     monkeypatch.setattr("time.sleep", pauses.append)
@@ -425,6 +432,13 @@ def test_one_line_and_one_metric_say_how_many_were_queued(post, cloud, written):
     assert line["duration_ms"] >= 0
     assert line["function_request_id"] == Context.aws_request_id
     assert written.metrics() == [({"service": "sms-cancel"}, {"CancelsQueued": [2]})]
+
+
+def test_how_long_it_took_to_queue_is_told_in_milliseconds(post, cloud, written):
+    events = aws.client("sqs").meta.events
+    events.register("before-call.sqs.SendMessageBatch", lambda **_: time.sleep(0.1))
+    post({"messageIds": [300]})
+    assert 100 <= written.logged("cancels queued")[0]["duration_ms"] < 10_000
 
 
 def test_without_the_queues_name_the_function_says_so(post, cloud, monkeypatch, written):

@@ -337,6 +337,16 @@ def test_the_metrics_of_each_cancel_are_in_its_own_line(provider, written):
     assert written.values("QueueAge") == [300, 301, 999]
 
 
+def test_times_are_written_as_precisely_as_they_are_worth(written):
+    asked = Request("300", datetime.fromisoformat("2030-01-15T09:00:00+00:00"))
+    times = {"latencies_ms": (12.345, 6.78), "duration_ms": 19.6, "ended_at": 1894697699.5}
+    report.log(cancellation.Cancellation(asked, Outcome.CANCELLED, 200, 200, **times), door="http")
+    [line] = written.logged("cancel settled")
+    assert (line["duration_ms"], line["margin_s"], line["attempts"]) == (20, 0, 2)
+    assert written.values("ProviderLatency") == [12.3, 6.8]
+    assert written.values("CutOffMargin") == [0]
+
+
 def test_no_log_level_of_the_environment_loses_metrics():
     code = (
         "import logging, sys; sys.path.insert(0, 'functions'); from sms_cancel import telemetry; "

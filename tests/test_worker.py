@@ -226,14 +226,20 @@ def test_a_retry_waits_longer_each_time(cloud, work, provider, receive_count, co
     assert 0.8 * longest - 2 < visible_in_s <= longest
 
 
-@pytest.mark.parametrize(("code", "longest_s"), [(429, [5, 10, 120]), (11, [30, 60, 120])])
-def test_no_retry_waits_longer_than_designed(cloud, work, provider, monkeypatch, code, longest_s):
+def waits(monkeypatch):
+    """Return a list that gets how long each message is to wait, without jitter."""
     waits_s = []
     monkeypatch.setattr("random.uniform", lambda _, longest: longest)
     aws.client("sqs").meta.events.register(
         "provide-client-params.sqs.ChangeMessageVisibility",
         lambda params, **_: waits_s.append(params["VisibilityTimeout"]),
     )
+    return waits_s
+
+
+@pytest.mark.parametrize(("code", "longest_s"), [(429, [5, 10, 120]), (11, [30, 60, 120])])
+def test_no_retry_waits_longer_than_designed(cloud, work, provider, monkeypatch, code, longest_s):
+    waits_s = waits(monkeypatch)
     for receive_count in (1, 2, 69):
         provider.plan(fault("status", body=f'{{"success": false, "code": {code}}}'))
         work(cloud.queue_event('{"messageId": 300}', receive_count=receive_count))
@@ -421,6 +427,14 @@ def test_no_retry_waits_past_the_cut_off(
     assert len(work(cloud.queue_event(body, receive_count=receive_count))) == 1
     assert 0.8 * (longest_s - 2) - 2 < cloud.visible_in_s()[body] <= longest_s
     assert cloud.dead_letters() == []
+
+
+@pytest.mark.parametrize("margin_s", [10, 14])
+def test_a_cut_off_that_is_near_leaves_five_seconds(margin_s, cloud, work, provider, monkeypatch):
+    waits_s = waits(monkeypatch)
+    provider.plan(fault("status", status=200, body=REFUSED % 429))
+    work(cloud.queue_event(message(margin_s), receive_count=5))
+    assert waits_s == [5]
 
 
 @pytest.mark.parametrize("code", [11, 429, 99])
