@@ -190,6 +190,11 @@ def test_other_fields_do_not_matter_and_digits_may_be_text():
     assert read(document | {"new": {"a": None}}) == ("account_ready", 200, 200, 12, 0)
 
 
+def test_one_credit_is_enough():
+    document = PUBLISHED | {"credits": CREDITS | {"creditSms": 1}}
+    assert read(document).outcome == "account_ready"
+
+
 @pytest.mark.parametrize("code", [4, 5, 6, 7])
 def test_what_can_only_be_said_of_a_message_is_unreadable(code):
     assert read({"success": False, "code": code}) == ("unreadable", code, 200)
