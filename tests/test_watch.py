@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from conftest import KEY, Context
 from infra.local.provider_server import fault
-from sms_cancel import watch
+from sms_cancel import cancellation, watch
 from sms_cancel.answer import interpret_account
 from sms_cancel.outcome import Kind
 
@@ -161,6 +161,23 @@ def test_a_slow_peer_does_not_outlast_the_function(provider, written):
     look(remaining_s=watch.RESERVE_S + 0.3)
     assert watched(written)["outcome"] in ("timed_out", "unavailable")
     assert watched(written)["duration_ms"] < 4000
+
+
+def test_time_is_left_for_what_follows_the_calls(monkeypatch):
+    asked = []
+    monkeypatch.setattr(cancellation, "watch", asked.append)
+    context = Context()
+    context.get_remaining_time_in_millis = lambda: 27_000
+    with monkeypatch.context() as stopped:
+        stopped.setattr("time.monotonic", lambda: 100.0)
+        watch.handler({}, context)
+    assert asked == [100 + 27 - watch.RESERVE_S]
+
+
+def test_the_event_is_not_written_down(written):
+    watch.handler({"x": "whatever-it-says"}, Context())
+    assert watched(written)["outcome"] == "account_ready"
+    assert "whatever-it-says" not in written.text
 
 
 def test_a_missing_variable_is_a_bug_that_names_it_and_never_raised(monkeypatch, written):

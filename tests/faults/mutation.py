@@ -61,7 +61,7 @@ TESTS = {
     "request": ("worker", "bulk", "api", "cancellation", "events"),
     "smspartner": ("smspartner", "watch"),
     "telemetry": ("cancellation", "leaks", "outcomes", "api", "worker"),
-    "watch": ("watch",),
+    "watch": ("watch", "cancellation", "worker"),
     "worker": ("worker", "outcomes", "events", "cancellation", "hanging_aws"),
 }
 # They count open files and threads, and may fail without a mutation on a busy machine.
