@@ -469,7 +469,16 @@ def test_a_bug_in_telling_changes_nothing(monkeypatch, written):
     assert written.logged("bug")[0]["error"] == "ValueError"
 
 
-@pytest.mark.parametrize("name", ["API_KEY_SECRET_ARN", "ALERT_TOPIC_ARN", "SMSPARTNER_URL"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "API_KEY_SECRET_ARN",
+        "ALERT_TOPIC_ARN",
+        "SMSPARTNER_URL",
+        "POWERTOOLS_SERVICE_NAME",
+        "POWERTOOLS_METRICS_NAMESPACE",
+    ],
+)
 def test_a_wrong_environment_is_found_before_any_work(name, monkeypatch):
     cancellation.check_configuration()
     monkeypatch.setenv(name, "x" if name == "SMSPARTNER_URL" else "")

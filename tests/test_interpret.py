@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sms_cancel import answer
 from sms_cancel.outcome import Outcome
-from sms_cancel.smspartner import interpret
+from test_smspartner import Verdict
 
 PUBLISHED_SUCCESS = (
     '{"success": true, "code": 200, "message": "L\'envoi du SMS a été annulé."}'.encode()
@@ -26,6 +27,10 @@ PUBLISHED_XML_SUCCESS = """<?xml version='1.0' encoding='UTF-8'?>
 PUBLISHED_XML_REFUSAL = (
     "<result><entry>false</entry><entry>10</entry><entry>Clé API incorrecte</entry></result>"
 ).encode()
+
+
+def interpret(status: int, body: bytes) -> Verdict:
+    return Verdict(*answer.interpret(status, body)[:3])
 
 
 def refusal(code) -> bytes:
@@ -199,8 +204,8 @@ def test_without_a_code_an_empty_or_own_body_means_the_key(status, body):
     ],
 )
 def test_success_and_code_that_contradict_each_other_are_unreadable(body):
-    answer = interpret(200, body)
-    assert (answer.outcome, answer.code) == ("unreadable", json.loads(body)["code"])
+    verdict = interpret(200, body)
+    assert (verdict.outcome, verdict.code) == ("unreadable", json.loads(body)["code"])
 
 
 @pytest.mark.parametrize(

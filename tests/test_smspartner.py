@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import certifi
 import pytest
@@ -31,8 +32,16 @@ OPEN_FILES = Path("/dev/fd")
 NOISE_S = 1.0  # for a busy machine; far from the minute that each endless fault would take
 
 
+class Verdict(NamedTuple):
+    outcome: str
+    code: int | None
+    http_status: int | None
+
+
 def cancel(deadline_s=DEADLINE_S, message_id="300"):
-    return smspartner.cancel(KEY, message_id, deadline_s)
+    answer = smspartner.cancel(KEY, message_id, deadline_s)
+    assert (answer.credits, answer.to_send) == (None, None)
+    return Verdict(*answer[:3])
 
 
 def test_the_documented_request_is_made(provider, provider_url):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import KEY, Context
+from conftest import Context
 from infra.local.provider_server import fault
-from sms_cancel import cancellation, watch
+from sms_cancel import aws, cancellation, watch
 from sms_cancel.answer import interpret_account
 from sms_cancel.outcome import Kind
 
@@ -29,6 +29,13 @@ def _in_place(cloud, provider, provider_url):
 
 def look(remaining_s=27.0):
     return watch.handler({}, Context(remaining_s))
+
+
+def look_in_vain(remaining_s=27.0):
+    """Look at an account whose state is not told; return why."""
+    with pytest.raises(watch.AccountUnknown) as raised:
+        look(remaining_s)
+    return str(raised.value)
 
 
 def answer(document, status=200, times=1):
@@ -103,13 +110,18 @@ def test_no_credits_are_credits_exhausted_and_their_number_is_told(
 ):
     provider.plan(answer(PUBLISHED | {"credits": CREDITS | {"creditSms": number}}))
     look()
-    assert (watched(written)["outcome"], watched(written)["level"]) == (
+    line = watched(written)
+    assert (line["outcome"], line["level"], line["http_status"]) == (
         "credits_exhausted",
         "ERROR",
+        200,
     )
+    assert "code" not in line  # SMS Partner's was 200, which would contradict the outcome
     assert written.values("Credits") == [int(number)]
     assert written.values("ToSend") == [3]
-    assert [each["message"]["outcome"] for each in cloud.alerts()] == ["credits_exhausted"]
+    [alert] = cloud.alerts()
+    assert (alert["message"]["outcome"], alert["message"]["code"]) == ("credits_exhausted", None)
+    assert alert["attributes"] == {"outcome": "credits_exhausted"}
 
 
 @pytest.mark.parametrize(
@@ -124,10 +136,10 @@ def test_no_credits_are_credits_exhausted_and_their_number_is_told(
 )
 def test_what_passes_is_written_down_and_not_alerted(planned, outcome, provider, cloud, written):
     provider.plan(planned)
-    look()
+    assert look_in_vain() == outcome  # Lambda counts it, and an alarm what lasts
     line = watched(written)
     assert (line["level"], line["outcome"]) == ("WARNING", outcome)
-    assert values(written)[("Cancellations", "outcome", "service")] == [1]
+    assert written.values("Cancellations") == []  # no cancel failed
     assert cloud.alerts() == []
 
 
@@ -135,6 +147,7 @@ def test_a_secret_without_a_key_is_an_error_before_a_cancel_finds_it(cloud, prov
     cloud.put_key(" ")
     look()
     assert (watched(written)["level"], watched(written)["outcome"]) == ("ERROR", "key_unavailable")
+    assert written.values("Cancellations") == [1]  # for the alarm
     assert provider.account_calls == 0
 
 
@@ -144,28 +157,46 @@ def test_an_answer_lost_once_is_asked_for_again(provider, written):
     assert (watched(written)["outcome"], watched(written)["attempts"]) == ("account_ready", 2)
 
 
-def test_a_rotated_key_heals_without_an_alert(provider, cloud, written):
+def test_a_key_is_read_anew_at_each_run_as_a_new_environment_would(provider, cloud, written):
     look()
     provider.configure(api_key="Zq7Lk9Wd-new")
     cloud.put_key("Zq7Lk9Wd-new")
     look()
-    first, second = written.logged("account watched")
-    assert (first["outcome"], second["outcome"]) == ("account_ready", "account_ready")
-    assert (first["attempts"], second["attempts"]) == (1, 2)
+    cloud.put_key(" ")
+    look()
+    lines = written.logged("account watched")
+    assert [each["outcome"] for each in lines] == ["account_ready"] * 2 + ["key_unavailable"]
+    assert [each["attempts"] for each in lines] == [1, 1, 0]
     assert cloud.alerts() == []
-    assert "Zq7Lk9Wd-new" not in written.text.replace(KEY, "")
+
+
+def test_a_key_that_is_rotated_during_a_run_heals_without_an_alert(provider, cloud, written):
+    provider.configure(api_key="Zq7Lk9Wd-new")
+    reads = []
+
+    def rotate(**_):
+        reads.append(1)
+        if len(reads) == 2:
+            cloud.put_key("Zq7Lk9Wd-new")
+
+    aws.client("secretsmanager").meta.events.register("before-call.*.GetSecretValue", rotate)
+    look()
+    assert (watched(written)["outcome"], watched(written)["attempts"]) == ("account_ready", 2)
+    assert cloud.alerts() == []
+    assert written.values("KeyRefetched") == [1]
 
 
 def test_a_slow_peer_does_not_outlast_the_function(provider, written):
     provider.plan(fault("silence", times=3, call="me"))
-    look(remaining_s=watch.RESERVE_S + 0.3)
-    assert watched(written)["outcome"] in ("timed_out", "unavailable")
+    assert look_in_vain(watch.RESERVE_S + 0.3) == "timed_out"
     assert watched(written)["duration_ms"] < 4000
 
 
 def test_time_is_left_for_what_follows_the_calls(monkeypatch):
     asked = []
-    monkeypatch.setattr(cancellation, "watch", asked.append)
+    monkeypatch.setattr(
+        cancellation, "watch", asked.append
+    )  # returns nothing: a bug, not told here
     context = Context()
     context.get_remaining_time_in_millis = lambda: 27_000
     with monkeypatch.context() as stopped:
@@ -214,26 +245,27 @@ def test_one_credit_is_enough():
 
 @pytest.mark.parametrize("code", [4, 5, 6, 7])
 def test_what_can_only_be_said_of_a_message_is_unreadable(code):
-    assert read({"success": False, "code": code}) == ("unreadable", code, 200)
+    assert read({"success": False, "code": code}) == ("unreadable", code, 200, None, None)
 
 
-@pytest.mark.parametrize("name", ["creditSms", "toSend"])
 @pytest.mark.parametrize(
     "value", [None, True, 1.5, 1e3, "", "1.0", "1e3", [], {}, 10**12, "٣", "3\n"]
 )
-def test_a_number_that_is_none_is_unreadable(name, value):
-    assert read(PUBLISHED | {"credits": CREDITS | {name: value}}).outcome == "unreadable"
+def test_credits_that_are_no_number_are_unreadable_and_a_wrong_to_send_is_left_out(value):
+    assert read(PUBLISHED | {"credits": CREDITS | {"creditSms": value}}).outcome == "unreadable"
+    answer = read(PUBLISHED | {"credits": CREDITS | {"toSend": value}})
+    assert answer == ("account_ready", 200, 200, 269082, None)
 
 
-@pytest.mark.parametrize("found", [None, [], "x", 3, {}, {"creditSms": 3}, {"toSend": 3}])
+@pytest.mark.parametrize("found", [None, [], "x", 3, {}, {"toSend": 3}])
 def test_credits_of_another_shape_are_unreadable(found):
-    assert read(PUBLISHED | {"credits": found}) == ("unreadable", 200, 200)
+    assert read(PUBLISHED | {"credits": found}) == ("unreadable", 200, 200, None, None)
 
 
 def test_success_without_credits_is_unreadable():
-    assert read({"success": True, "code": 200}) == ("unreadable", 200, 200)
+    assert read({"success": True, "code": 200}) == ("unreadable", 200, 200, None, None)
     xml = b"<result><entry>true</entry><entry>200</entry><entry>x</entry></result>"
-    assert interpret_account(200, xml) == ("unreadable", 200, 200)
+    assert interpret_account(200, xml) == ("unreadable", 200, 200, None, None)
 
 
 @given(st.integers(100, 599), st.binary(max_size=300) | st.just(json.dumps(PUBLISHED).encode()))

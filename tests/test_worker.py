@@ -328,6 +328,18 @@ def test_a_silent_provider_does_not_outlast_the_function(cloud, work, provider):
     assert context.get_remaining_time_in_millis() > (worker.RESERVE_S - 1) * 1000
 
 
+def test_without_time_or_after_a_bug_the_next_try_comes_before_the_cut_off_too(
+    cloud, work, monkeypatch
+):
+    waits_s = waits(monkeypatch)
+    body = message(30)
+    work(cloud.queue_event(body, receive_count=7), Context(0))
+    monkeypatch.setattr(cancellation, "cancel", lambda *_: 1 / 0)
+    work(cloud.queue_event(body, receive_count=7))
+    assert len(waits_s) == 2
+    assert all(10 <= each <= 20 for each in waits_s)
+
+
 def test_a_bug_in_one_item_fails_that_item_alone(cloud, work, provider, monkeypatch, written):
     genuine = smspartner.cancel
 

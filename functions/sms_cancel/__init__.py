@@ -1,6 +1,7 @@
-"""Stops scheduled SMS at SMS Partner: an HTTP door (``api``) and a queue door (``worker``).
+"""Stops scheduled SMS at SMS Partner, through an HTTP door (``api``) and a queue door (``worker``).
 
-Read ``outcome`` first, then ``request``, ``smspartner``, ``cancellation`` and the two doors.
+A third door (``watch``) looks at the account. Read ``outcome`` first, then ``request``,
+``smspartner``, ``answer``, ``cancellation`` and the doors.
 """
 
 import gc

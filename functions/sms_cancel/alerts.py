@@ -13,22 +13,22 @@ from sms_cancel.cancellation import Cancellation
 from sms_cancel.outcome import Kind, Outcome
 from sms_cancel.telemetry import required, write
 
-ACTIONS = {
+FIXED_ADDRESS = (
+    "deploy with SubnetIds and SecurityGroupIds, so that the functions call from the fixed address "
+    "of a NAT gateway, and have SMS Partner authorise that address."
+)
+ACTIONS = {  # by outcome, or by outcome and code; code None: a page that is not SMS Partner's own
     Outcome.API_KEY_REJECTED: "Put a valid API key of the SMS Partner account into the secret; "
     "no deployment is needed; it takes effect within half a minute.",
     Outcome.CREDITS_EXHAUSTED: "Top up the SMS Partner account; waiting cancels go on by "
     "themselves within two minutes.",
     Outcome.ACCOUNT_BLOCKED: "Look up the code with SMS Partner (20 deactivated, 30 blocked, "
     "40 API access denied) and have the account released.",
-}
-FIXED_ADDRESS = (
-    "deploy with SubnetIds and SecurityGroupIds, so that the functions call from the fixed address "
-    "of a NAT gateway, and have SMS Partner authorise that address."
-)
-ADDRESS_ACTIONS = {  # of ACCOUNT_BLOCKED, by code; None: a page that is not SMS Partner's own
-    96: f"The SMS Partner account accepts only known addresses, and not this one: {FIXED_ADDRESS}",
-    None: "A firewall in front of SMS Partner refuses the address that the functions call from: "
-    f"ask SMS Partner to let it pass. If they need an address that stays, {FIXED_ADDRESS}",
+    (Outcome.ACCOUNT_BLOCKED, 96): "The SMS Partner account accepts only known addresses, and not "
+    f"this one: {FIXED_ADDRESS}",
+    (Outcome.ACCOUNT_BLOCKED, None): "A firewall in front of SMS Partner refuses the address that "
+    "the functions call from: ask SMS Partner to let it pass. If they need an address that stays, "
+    f"{FIXED_ADDRESS}",
 }
 
 
@@ -42,32 +42,24 @@ def publish(cancellations: Sequence[Cancellation], *, door: str, request_id: str
         return
     entries = [_entry(each, door, request_id) for each in blocked.values()]
     topic_arn = required("ALERT_TOPIC_ARN")
-    try:
-        answer = aws.call(
-            "sns", "publish_batch", TopicArn=topic_arn, PublishBatchRequestEntries=entries
-        )
-        failed = len(entries) - len(answer["Successful"])
-        reasons = [str(each["Code"]) for each in answer.get("Failed", [])]
-    except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
-        failed, reasons = len(entries), [aws.reason(error)]
-    if failed:
+    confirmed, reason = aws.send_batch(
+        "sns", "publish_batch", TopicArn=topic_arn, PublishBatchRequestEntries=entries
+    )
+    if failed := len(entries) - len(confirmed):
         metrics = {"AlertPublishFailed": failed}
-        write(logging.ERROR, "alert not published", metrics=metrics, reason=", ".join(reasons))
+        write(logging.ERROR, "alert not published", metrics=metrics, reason=reason)
 
 
 def _entry(blocked: Sequence[Cancellation], door: str, request_id: str) -> dict[str, Any]:
     outcome = blocked[0].outcome
     code = next((each.code for each in blocked if each.code is not None), None)
-    action = ACTIONS[outcome]
-    if outcome is Outcome.ACCOUNT_BLOCKED:
-        action = ADDRESS_ACTIONS.get(code, action)
     alert = {
         "outcome": outcome,
         "code": code,
         "count": len(blocked),
         "messageIds": [each.request.message_id for each in blocked if each.request.message_id],
         "detail": outcome.detail,
-        "action": action,
+        "action": ACTIONS.get((outcome, code), ACTIONS[outcome]),
         "service": os.environ.get("POWERTOOLS_SERVICE_NAME"),
         "door": door,
         "requestId": request_id,

@@ -32,51 +32,46 @@ _XML = re.compile(
 
 
 class Answer(NamedTuple):
-    """What one call came to: the outcome, and the provider's code and HTTP status if it had any."""
+    """The result of one call: the outcome, and the provider's code and HTTP status if it had any.
+
+    Of ``me``, also the number of SMS that the account can pay for, and of those scheduled.
+    """
 
     outcome: Outcome
     code: int | None = None
     http_status: int | None = None
-
-
-class Account(NamedTuple):
-    """An answer that says how many SMS the account can pay for, and how many are scheduled."""
-
-    outcome: Outcome
-    code: int | None
-    http_status: int
-    credits: int
-    to_send: int
+    credits: int | None = None
+    to_send: int | None = None
 
 
 def interpret(status: int, body: bytes) -> Answer:
     """Read an answer of ``message-cancel``: any status, any bytes, exactly one outcome.
 
-    Never raises. Only ``success`` and ``code`` decide: the message is translated, and alone may
-    hold more than ASCII; a refusal's HTTP status is not documented (seen: 200, 400). In doubt, not
-    cancelled.
+    Never raises. Decides by ``success`` and ``code`` alone, because the message is translated, and
+    the HTTP status of a refusal is not documented (seen: 200, 400). If in doubt, not cancelled.
     """
     return _judge(status, body, Outcome.CANCELLED)[0]
 
 
-def interpret_account(status: int, body: bytes) -> Answer | Account:
-    """Read an answer of ``me`` in the same way, and of its credits only what is needed.
+def interpret_account(status: int, body: bytes) -> Answer:
+    """Read an answer of ``me`` likewise, and its credits; ``to_send`` is None where it is odd.
 
-    No credits are ``credits_exhausted``: nobody should learn it from the first cancel. What can
-    only be said of a message (codes 4 to 7) is ``unreadable``.
+    An account without credits is ``credits_exhausted`` although ``me`` succeeds. Codes 4 to 7,
+    which are about a message, are ``unreadable``.
     """
     answer, document = _judge(status, body, Outcome.ACCOUNT_READY)
     if answer.outcome.kind in (Kind.BLOCKED, Kind.PASSING):
         return answer
-    numbers = _numbers(document) if answer.outcome.kind is Kind.READY else None
-    if numbers is None:
+    credit, to_send = _number(document, "creditSms"), _number(document, "toSend")
+    if answer.outcome.kind is not Kind.READY or credit is None:
         return answer._replace(outcome=Outcome.UNREADABLE)
-    outcome = answer.outcome if numbers[0] > 0 else Outcome.CREDITS_EXHAUSTED
-    return Account(outcome, answer.code, status, *numbers)
+    if credit <= 0:
+        answer = Answer(Outcome.CREDITS_EXHAUSTED, None, status)
+    return answer._replace(credits=credit, to_send=to_send)
 
 
 def _judge(status: int, body: bytes, success_is: Outcome) -> tuple[Answer, Any]:
-    """Return what an answer comes to, and the JSON document that it is, if it is one."""
+    """Return the answer, and SMS Partner's own JSON ({} for XML), None if it is somebody else's."""
     text = strip(body.decode(errors="replace")) if len(body) <= MAX_BODY_BYTES else "too long"
     document, success, code = _parse(text)
     is_own = document is not None
@@ -93,7 +88,7 @@ def _judge(status: int, body: bytes, success_is: Outcome) -> tuple[Answer, Any]:
     elif status in (401, 403) and code is None and (is_own or not text):
         outcome = Outcome.API_KEY_REJECTED
     elif status == 403 and code is None:
-        outcome = Outcome.ACCOUNT_BLOCKED  # by a firewall on the way, whose page this is
+        outcome = Outcome.ACCOUNT_BLOCKED  # a firewall's page, not SMS Partner's
     else:
         outcome = Outcome.UNREADABLE
     return Answer(outcome, code, status), document
@@ -111,17 +106,13 @@ def _parse(text: str) -> tuple[Any, bool | None, int | None]:
     if success is False and re.fullmatch("[0-9]{1,9}", str(code)):
         code = int(code)  # a refusal was seen with its code as text
     if type(success) is not bool or type(code) is not int or abs(code) > MAX_CODE:
-        return answer if answer.keys() & {"success", "code"} else None, None, None
+        return (answer if answer.keys() & {"success", "code"} else None), None, None
     if success and (answer.get("error") or answer.get("errors")):
         success = None  # it contradicts itself
     return answer, success, code
 
 
-def _numbers(document: Any) -> tuple[int, int] | None:
-    """Return how many SMS the account can pay for and how many are scheduled, if it says so."""
-    try:
-        credit, to_send = (str(document["credits"][name]) for name in ("creditSms", "toSend"))
-    except (KeyError, TypeError):
-        return None
-    is_whole = all(re.fullmatch("-?[0-9]{1,12}", each) for each in (credit, to_send))
-    return (int(credit), int(to_send)) if is_whole else None
+def _number(document: Any, name: str) -> int | None:
+    credits_ = document.get("credits")
+    text = str(credits_.get(name)) if isinstance(credits_, dict) else ""
+    return int(text) if re.fullmatch("-?[0-9]{1,12}", text) else None

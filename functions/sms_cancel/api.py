@@ -25,7 +25,7 @@ NOT_OURS = f"Only an API Gateway HTTP API (payload 2.0) is answered, {ROUTE} and
 RETRY_AFTER_S = {
     Outcome.THROTTLED: 60,  # SMS Partner counts requests per minute
     Outcome.UNAVAILABLE: 10,
-    Outcome.TIMED_OUT: 1,  # the sooner it is asked again, the sooner it is known
+    Outcome.TIMED_OUT: 1,  # ask again at once to learn which
     Outcome.KEY_UNAVAILABLE: 10,  # a failed read of the secret is repeated after as long
 }
 
@@ -66,7 +66,7 @@ def _cancel(event: dict[str, Any], context: LambdaContext) -> Response:
 
 
 def _queue_many(event: dict[str, Any], context: LambdaContext) -> Response:
-    from sms_cancel import bulk  # noqa: PLC0415  who cancels one message does not wait for it
+    from sms_cancel import bulk  # noqa: PLC0415  not needed to cancel one message
 
     body = event.get("body") or ""
     content_type = event["headers"].get("content-type", "").partition(";")[0]

@@ -18,7 +18,7 @@ class Unusable(Exception):
 
 
 class ApiKey:
-    """The key in force, safe to use from many threads: whoever comes second waits for the first.
+    """The key in force, safe to use from many threads: while one fetches, the others wait.
 
     All times are of the wall clock: a monotonic one may stop while Lambda freezes the process.
     """
@@ -40,9 +40,10 @@ class ApiKey:
             return self._value
 
     def prefetch(self) -> None:
-        """Fetch the key before anybody asks; where that fails, the first who does tries again."""
-        if self.current() is None:
-            self._lasts_s = 0
+        """Fetch the key before the first cancel, which tries again at once if that fails."""
+        self.current()
+        with self._lock:
+            self._lasts_s *= self._value is not None
 
     def replacement(self, rejected: str) -> str | None:
         """Return the key that has replaced the rejected one, None if none has.
@@ -66,14 +67,14 @@ class ApiKey:
         except Unusable as cause:
             self._value = None
             logger.error("secret not usable", extra={"cause": str(cause)})
-        except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
+        except Exception as error:  # noqa: BLE001  botocore may raise anything on a malformed answer
             stale, why = self._value is not None, aws.reason(error)
-            metrics = {"StaleKeyUsed": 1} if stale else {}
+            metrics = {"StaleKeyUsed": 1 if stale else None}
             write(logging.WARNING, "secret not read", metrics=metrics, reason=why, stale_key=stale)
 
 
 def _is_over(since: float, lasts_s: float) -> bool:
-    return not 0 <= time.time() - since < lasts_s  # nor does a clock that is set back prolong it
+    return not 0 <= time.time() - since < lasts_s  # negative: the clock was set back
 
 
 def parse(secret: str | None) -> str:
@@ -88,7 +89,7 @@ def parse(secret: str | None) -> str:
         key = _from_json(key)
     if not key:
         raise Unusable("empty")
-    if not re.fullmatch("[!-~]+", key):  # visible ASCII: a paste gone wrong
+    if not re.fullmatch("[!-~]+", key):  # anything but visible ASCII is a paste error
         raise Unusable("white space or other characters inside the key")
     return key
 

@@ -42,7 +42,18 @@ def call(service: str, operation: str, **parameters: Any) -> Any:
     try:
         return running.result(CALL_S)
     finally:
-        running.cancel()  # one that has not begun by now must not take effect later
+        running.cancel()  # a call that still waits for a thread must not start later
+
+
+def send_batch(service: str, operation: str, **parameters: Any) -> tuple[set[str], str]:
+    """Call a batch operation; return the ids that it confirms, and the reasons for the others."""
+    try:
+        answer = call(service, operation, **parameters)
+        confirmed = {each["Id"] for each in answer.get("Successful", [])}
+        reasons = {str(each["Code"]) for each in answer.get("Failed", [])}
+    except Exception as error:  # noqa: BLE001  botocore may raise anything on a malformed answer
+        confirmed, reasons = set(), {reason(error)}
+    return confirmed, ", ".join(sorted(reasons))
 
 
 def reason(error: Exception) -> str:

@@ -22,7 +22,7 @@ MAX_BYTES = 64 * 1024  # a thousand ids of twenty digits take 24 KiB
 MAX_ECHO = 64  # longest echo of an invalid id
 BATCH = 10  # the most that SQS takes at once
 MAX_THREADS = 10
-PAUSES_S = (0, 0.4, 0.8)  # before each of three tries; jitter takes up to half of them away
+PAUSES_S = (0, 0.4, 0.8)  # before each of three tries, less up to half at random
 
 NOT_QUEUED = "The queue did not take it: it is safe to send it again."
 
@@ -98,7 +98,7 @@ def _reject(given: Any, detail: str) -> Rejected:
 
 
 def enqueue(asked_for: Bulk, request_id: str, ends_at: float) -> tuple[int, list[Rejected]]:
-    """Put a message for each id on the queue (``QUEUE_URL``), until ``ends_at`` at the latest.
+    """Put a message for each id on the queue (``QUEUE_URL``); begin no send after ``ends_at``.
 
     Returns how many it took, and what is rejected: every id that is not in there is on the queue.
     """
@@ -116,7 +116,7 @@ def enqueue(asked_for: Bulk, request_id: str, ends_at: float) -> tuple[int, list
     write(
         logging.INFO,
         "cancels queued",
-        metrics={"CancelsQueued": accepted} if accepted else {},
+        metrics={"CancelsQueued": accepted or None},
         accepted=accepted,
         rejected=len(rejected),
         recall_id=asked_for.recall_id,
@@ -145,12 +145,7 @@ def _send(requests: list[Request], queue_url: str, group: str) -> set[str]:
         {"Id": each.message_id, "MessageBody": each.body(), "MessageGroupId": group}
         for each in requests
     ]
-    try:
-        answer = aws.call("sqs", "send_message_batch", QueueUrl=queue_url, Entries=entries)
-        reasons = sorted({each["Code"] for each in answer.get("Failed", [])})
-        taken = {each["Id"] for each in answer.get("Successful", [])}
-    except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
-        reasons, taken = [aws.reason(error)], set()
-    if reasons:
-        logger.warning("not queued", extra={"reason": ", ".join(reasons)})
+    taken, reason = aws.send_batch("sqs", "send_message_batch", QueueUrl=queue_url, Entries=entries)
+    if reason:
+        logger.warning("not queued", extra={"reason": reason})
     return taken

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sms_cancel import smspartner
-from sms_cancel.answer import Account, Answer
+from sms_cancel.answer import Answer
 from sms_cancel.api_key import ApiKey
 from sms_cancel.outcome import Outcome
 from sms_cancel.request import Request
@@ -18,10 +18,15 @@ from sms_cancel.telemetry import ConfigurationError, required
 CALL_DEADLINE_S = 6.0
 MAX_ATTEMPTS = 3
 PAUSE_S = 0.2  # before the second attempt 0.2 to 0.4 s, before the third 0.4 to 0.8 s
+VARIABLES = (  # without the last two there is no metric, hence no alarm
+    "API_KEY_SECRET_ARN",
+    "ALERT_TOPIC_ARN",
+    "POWERTOOLS_SERVICE_NAME",
+    "POWERTOOLS_METRICS_NAMESPACE",
+)
 PREPARE_S = 4  # Lambda gives the start of an environment ten seconds
 
-Found = Answer | Account
-Ask = Callable[[str, float], Found]  # with an API key, in so many seconds
+Ask = Callable[[str, float], Answer]  # of an API key and a deadline in seconds
 
 _api_key = ApiKey()
 
@@ -29,17 +34,18 @@ _api_key = ApiKey()
 class Cancellation(NamedTuple):
     """What became of a request; ``latencies_ms`` has one entry for each provider call.
 
-    The account watch asks for no message: its ``request`` is empty, and ``account`` known.
+    Of a watch, ``request`` is empty, and ``credits`` and ``to_send`` are what SMS Partner told.
     """
 
     request: Request
     outcome: Outcome
     code: int | None = None
     http_status: int | None = None
+    credits: int | None = None
+    to_send: int | None = None
     latencies_ms: tuple[float, ...] = ()
     duration_ms: float = 0.0
     ended_at: float = 0.0  # of time.time
-    account: Account | None = None
 
     @property
     def margin_s(self) -> int | None:
@@ -48,8 +54,8 @@ class Cancellation(NamedTuple):
 
 
 def check_configuration(*more: str) -> None:
-    """Raise ConfigurationError, naming the variable, before any work is begun with a wrong one."""
-    for name in ("API_KEY_SECRET_ARN", "ALERT_TOPIC_ARN", *more):
+    """Raise ConfigurationError, naming the variable, if one is missing or wrong."""
+    for name in (*VARIABLES, *more):
         required(name)
     smspartner.endpoint()
 
@@ -58,15 +64,15 @@ def prepare() -> None:
     """Fetch the key and connect to the provider before the first cancel asks for them.
 
     To be called while Lambda starts the environment, when the CPU is not throttled. Whatever fails
-    or takes too long here, the first cancel does itself and writes down.
+    or takes too long here, the first cancel repeats and logs.
     """
     with suppress(ConfigurationError):
         check_configuration()
         pool = ThreadPoolExecutor()
         tasks = [pool.submit(_api_key.prefetch), pool.submit(smspartner.connect, PREPARE_S)]
-        wait(tasks, PREPARE_S)  # not for ever: no library bounds the look-up of a name
+        wait(tasks, PREPARE_S)  # DNS look-ups have no time-out
         pool.shutdown(wait=False)
-    gc.freeze()  # what is there now stays: the collector need never look at it again
+    gc.freeze()  # objects made at start-up are never garbage
     gc.enable()
 
 
@@ -78,57 +84,54 @@ def cancel(request: Request, ends_at: float) -> Cancellation:
     def ask(api_key: str, deadline_s: float) -> Answer:
         return smspartner.cancel(api_key, message_id, deadline_s)
 
-    return _settle(request, ask, ends_at)
+    return _settle(request, ask, _api_key, ends_at)
 
 
 def watch(ends_at: float) -> Cancellation:
-    """Look at the account's state as a cancel would meet it: the same key, attempts, outcomes."""
-    return _settle(Request(None), smspartner.watch, ends_at)
+    """Look at the account as the first cancel of an environment would: with no cached key."""
+    return _settle(Request(None), smspartner.watch, ApiKey(), ends_at)
 
 
-def _settle(request: Request, ask: Ask, ends_at: float) -> Cancellation:
+def _settle(request: Request, ask: Ask, key: ApiKey, ends_at: float) -> Cancellation:
     begun_at = time.monotonic()
-    calls: list[tuple[Found, float]] = []
-    answer: Found = Answer(Outcome.KEY_UNAVAILABLE)
-    if (api_key := _api_key.current()) is not None:
-        calls = list(_try(ask, api_key, ends_at))
-        answer = _conclude([answer for answer, _ in calls])
-    latencies_ms = tuple(ms for _, ms in calls)
+    latencies_ms: list[float] = []
+
+    def call(api_key: str) -> Answer:
+        called_at = time.monotonic()
+        answer = ask(api_key, max(0.0, min(CALL_DEADLINE_S, ends_at - called_at)))
+        latencies_ms.append((time.monotonic() - called_at) * 1000)
+        return answer
+
+    answer = Answer(Outcome.KEY_UNAVAILABLE)
+    if (api_key := key.current()) is not None:
+        answer = _conclude(list(_try(call, key, api_key, ends_at)))
     duration_ms = (time.monotonic() - begun_at) * 1000
-    account = answer if isinstance(answer, Account) else None
-    verdict = answer.outcome, answer.code, answer.http_status
-    return Cancellation(request, *verdict, latencies_ms, duration_ms, time.time(), account)
+    return Cancellation(request, *answer, tuple(latencies_ms), duration_ms, time.time())
 
 
-def _try(ask: Ask, api_key: str, ends_at: float) -> Iterator[tuple[Found, float]]:
-    """Ask the provider until it answers; yield each answer with its latency in milliseconds."""
+def _try(
+    call: Callable[[str], Answer], key: ApiKey, api_key: str, ends_at: float
+) -> Iterator[Answer]:
+    """Call the provider until it answers; yield each answer."""
     for attempt in range(MAX_ATTEMPTS):
         if attempt:
             pause_s = PAUSE_S * 2**attempt * random.uniform(0.5, 1)
             time.sleep(max(0.0, min(pause_s, ends_at - time.monotonic())))
         if time.monotonic() >= ends_at:
             return
-        answer, latency_ms = _call(ask, api_key, ends_at)
-        yield answer, latency_ms
+        yield (answer := call(api_key))
         if answer.outcome not in (Outcome.TIMED_OUT, Outcome.UNAVAILABLE):
             break
     if answer.outcome is Outcome.API_KEY_REJECTED and time.monotonic() < ends_at:
-        replacement = _api_key.replacement(api_key)
+        replacement = key.replacement(api_key)
         if replacement is not None:
-            yield _call(ask, replacement, ends_at)
+            yield call(replacement)
 
 
-def _call(ask: Ask, api_key: str, ends_at: float) -> tuple[Found, float]:
-    called_at = time.monotonic()
-    deadline_s = max(0.0, min(CALL_DEADLINE_S, ends_at - called_at))
-    answer = ask(api_key, deadline_s)
-    return answer, (time.monotonic() - called_at) * 1000
+def _conclude(answers: Sequence[Answer]) -> Answer:
+    """Reduce the answers to one.
 
-
-def _conclude(answers: Sequence[Found]) -> Found:
-    """Return what the calls for one message came to together.
-
-    ``not_found`` may only mean that an earlier call, sent and without a verdict, did cancel.
+    ``not_found`` after a lost answer may mean that the lost call did cancel.
     """
     last = answers[-1] if answers else Answer(Outcome.UNAVAILABLE)
     lost = [each for each in answers if each.outcome is Outcome.TIMED_OUT]

@@ -21,7 +21,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.ssl_ import create_urllib3_context
 
 MAX_IDLE_S = 30  # of a kept connection: NAT gateways drop idle connections silently
-MAX_ADDRESSES = 3  # dead ones tried per call: each gets an equal share of its time
+MAX_ADDRESSES = 3  # an address gets a third of the call, so that two dead ones can be passed over
 
 # The build splits certifi's file, because OpenSSL takes 15 ms of CPU to read all of it.
 CA_FOLDER = Path(__file__).parents[1] / "ca-certificates"
@@ -36,7 +36,7 @@ class Call(threading.local):
     give_back: Any = None
 
     def begin(self, seconds: float) -> None:
-        """Give what the thread does from now on so many seconds."""
+        """Start a call of this thread that must end within ``seconds``."""
         self.ends_at, self.sent, self.connection = time.monotonic() + seconds, False, None
 
     def left_s(self) -> float:
@@ -81,8 +81,8 @@ class _Response(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
 
     def _close_conn(self) -> None:
-        """Retire a connection on which more was received than this answer: it lost its place."""
-        ends_at, call.ends_at = call.ends_at, 0.0  # look at what is here, wait for nothing
+        """Shut down a connection that received more than this answer: it is out of step."""
+        ends_at, call.ends_at = call.ends_at, 0.0  # look only at what was received
         with suppress(OSError):
             if self.fp.peek():
                 self.fp.raw._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]  # noqa: SLF001
@@ -105,7 +105,7 @@ class _Connection(HTTPConnection):
                     sock.connect(address)
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     sock.settimeout(call.left_s())  # for the TLS handshake, which CPython bounds
-                except OSError as error:  # as of the first line where there is no IPv6
+                except OSError as error:  # also of _Socket, where the host has no IPv6
                     failures.append(error)
                 else:
                     on_failure.pop_all()
@@ -120,9 +120,9 @@ class _Connection(HTTPConnection):
         self.sock.settimeout(0)
         try:
             self.sock.recv(1)
-        except OSError as error:  # what waits to be read may be TLS session tickets: not its end
+        except OSError as error:  # nothing, or TLS session tickets: still open
             return isinstance(error, BlockingIOError | ssl.SSLWantReadError)
-        return False  # it ended, or a byte came that nobody asked for
+        return False  # closed, or data that nobody asked for
 
 
 class _TLSConnection(_Connection, HTTPSConnection): ...
@@ -132,7 +132,7 @@ class _Pool(HTTPConnectionPool):
     ConnectionCls = _Connection
 
     def _put_conn(self, conn: Any) -> None:
-        # Not yet: whatever desynchronises a connection must end with it.
+        # Held until Call.end: a connection that is out of step must not return to the pool.
         call.connection, call.give_back = conn, super()._put_conn
 
 
@@ -141,7 +141,7 @@ class _TLSPool(_Pool, HTTPSConnectionPool):
 
 
 class Adapter(HTTPAdapter):
-    """A requests adapter for what a thread does between ``call.begin`` and ``call.end``."""
+    """A requests adapter whose connections obey the deadline of ``call``."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         context = create_urllib3_context()
@@ -152,7 +152,7 @@ class Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
     def cert_verify(self, *args: Any) -> None:
-        """Leave it to the context: requests would read all roots for each connection."""
+        """Do nothing: the context has the roots, which requests would read for each connection."""
 
     def connect(self, request: PreparedRequest) -> None:
         """Open the connection that a request will need."""

@@ -19,7 +19,7 @@ def put(settled: Sequence[Cancellation], *, door: str) -> None:
         answer = aws.call("events", "put_events", Entries=entries)
         failed = int(answer["FailedEntryCount"])
         reasons = {str(each["ErrorCode"]) for each in answer["Entries"] if "ErrorCode" in each}
-    except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
+    except Exception as error:  # noqa: BLE001  botocore may raise anything on a malformed answer
         failed, reasons = len(entries), {aws.reason(error)}
     if failed:
         metrics, reason = {"EventPutFailed": 1}, ", ".join(sorted(reasons))

@@ -1,4 +1,4 @@
-"""What can become of a call to SMS Partner: the table that the README shows."""
+"""What can become of a cancel: the table that the README shows, and ``account_ready``."""
 
 from enum import Enum, StrEnum
 from http import HTTPStatus
@@ -12,7 +12,7 @@ class Kind(Enum):
     FINAL = "final"  # no retry can change it: dead-letter now
     BLOCKED = "blocked"  # every cancel fails until an operator acts: alert, and retry slowly
     PASSING = "passing"  # ask again
-    READY = "ready"  # nothing to do: of the account watch alone
+    READY = "ready"  # nothing to do; of the account watch alone
 
 
 class Outcome(StrEnum):

@@ -1,4 +1,4 @@
-"""What is told of a cancel or a watch: one log line with its metrics, an alert, an event."""
+"""Reports a cancel or a watch: one log line with its metrics, an alert, an event."""
 
 import logging
 import os
@@ -9,27 +9,23 @@ from sms_cancel import alerts, telemetry
 from sms_cancel.cancellation import Cancellation
 from sms_cancel.outcome import Kind, Outcome
 
-_LEVELS = {  # of all others: WARNING
-    Kind.DONE: logging.INFO,
-    Kind.READY: logging.INFO,
-    Kind.BLOCKED: logging.ERROR,
-}
-
 
 def log(cancelled: Cancellation, *, door: str, **queue: Any) -> None:
-    """Write the one line of a cancel, without what is None; ``queue``: what that door knows."""
+    """Log one line of a cancel or a watch, without None values; ``queue``: that door's fields.
+
+    A watch counts as a cancel only where it finds what stops every cancel.
+    """
     request, outcome, margin_s = cancelled.request, cancelled.outcome, cancelled.margin_s
-    level = _LEVELS.get(outcome.kind, logging.WARNING)
-    if outcome is Outcome.KEY_UNAVAILABLE:
-        level = logging.ERROR  # it passes by itself only where AWS was away
+    level = _level(outcome)
+    is_watch = door == "watch"
     metrics = {
-        "Cancellations": None if outcome.kind is Kind.READY else 1,
+        "Cancellations": None if is_watch and level < logging.ERROR else 1,
         "Attempts": len(cancelled.latencies_ms),
-        "ProviderLatency": [round(each, 1) for each in cancelled.latencies_ms] or None,
+        "ProviderLatency": tuple(round(each, 1) for each in cancelled.latencies_ms),
         "QueueAge": queue.get("queue_age_ms"),
         "CutOffMargin": None if queue.get("disposition") == "retry" else margin_s,
-        "Credits": cancelled.account and cancelled.account.credits,
-        "ToSend": cancelled.account and cancelled.account.to_send,
+        "Credits": cancelled.credits,
+        "ToSend": cancelled.to_send,
     }
     fields = {
         "message_id": request.message_id,
@@ -43,9 +39,15 @@ def log(cancelled: Cancellation, *, door: str, **queue: Any) -> None:
         "send_at": request.send_at and request.send_at.isoformat(),
         "margin_s": margin_s,
     }
-    known = {name: value for name, value in metrics.items() if value is not None}
-    message = "account watched" if door == "watch" else "cancel settled"
-    telemetry.write(level, message, metrics=known, **fields, **queue)
+    message = "account watched" if is_watch else "cancel settled"
+    telemetry.write(level, message, metrics=metrics, **fields, **queue)
+
+
+def _level(outcome: Outcome) -> int:
+    if outcome.kind in (Kind.DONE, Kind.READY):
+        return logging.INFO
+    needs_an_operator = outcome.kind is Kind.BLOCKED or outcome is Outcome.KEY_UNAVAILABLE
+    return logging.ERROR if needs_an_operator else logging.WARNING
 
 
 def tell(

@@ -1,4 +1,4 @@
-"""What is asked for: one SMS to cancel, read from JSON that anybody may have written."""
+"""What is asked for: one SMS to cancel, read from untrusted JSON."""
 
 import json
 import math
@@ -99,7 +99,7 @@ def strip(text: str) -> str:
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object; which of two values of one name is meant, nobody can know."""
+    """Make an object; raise Unreadable for a name that stands twice, which is ambiguous."""
     document = dict(pairs)
     if len(document) < len(pairs):
         raise Unreadable("has a name twice in one object")
@@ -108,7 +108,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def read_message_id(value: object) -> str | None:
     """Return a JSON number or string as a message id, or None if it is not a valid one."""
-    return _match("[0-9]{1,20}", str(value) if type(value) is int else value)  # true is an int too
+    return _match("[0-9]{1,20}", str(value) if type(value) is int else value)  # not a bool
 
 
 def read_recall_id(value: object) -> str | None:
@@ -125,7 +125,7 @@ def read_send_at(value: object) -> datetime | None:
     try:
         send_at = datetime.fromisoformat(value)  # type: ignore[arg-type]
         return send_at if (send_at - CUT_OFF).tzinfo else None
-    except (TypeError, ValueError, OverflowError):  # the last: before the calendar's first day
+    except (TypeError, ValueError, OverflowError):  # OverflowError: the cut-off is before year 1
         return None
 
 

@@ -1,4 +1,4 @@
-"""SMS Partner's ``message-cancel`` and ``me``: one GET, whose answer is read in ``answer``."""
+"""SMS Partner's ``message-cancel`` and ``me``: one GET, whose response ``answer`` interprets."""
 
 import os
 import re
@@ -6,23 +6,20 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
-from typing import TypeVar
 
 import requests
 
-from sms_cancel.answer import MAX_BODY_BYTES, Account, Answer, interpret, interpret_account
+from sms_cancel.answer import MAX_BODY_BYTES, Answer, interpret, interpret_account
 from sms_cancel.deadline import Adapter, call
 from sms_cancel.outcome import Outcome
 from sms_cancel.telemetry import ConfigurationError
 
 DEFAULT_URL = "https://api.smspartner.fr/v1"
-# No user, query or fragment: the API key travels in the query, to nobody else.
+# No user, query or fragment, because the API key goes into the query.
 _SAFE_URL = re.compile(
     r"(?i)(https://([a-z0-9][a-z0-9.-]*|\[[0-9a-f:]+\])|http://(localhost|127\.0\.0\.1|\[::1\]))"
     r"(:[0-9]{1,5})?(/[^\s?#@]*)?"
 )
-Read = TypeVar("Read", bound=Answer | Account)
-
 _HEADERS = {"User-Agent": "sms-cancel", "Accept-Encoding": "identity"}
 _adapter = Adapter(pool_maxsize=20)
 
@@ -39,15 +36,14 @@ def cancel(api_key: str, message_id: str, deadline_s: float) -> Answer:
     return _get("message-cancel", query, deadline_s, interpret)
 
 
-def watch(api_key: str, deadline_s: float) -> Answer | Account:
-    """Ask the provider once for the account's state; all else as for ``cancel``."""
+def watch(api_key: str, deadline_s: float) -> Answer:
+    """Ask the provider once for the account's state; deadline and errors as for ``cancel``."""
     return _get("me", {"apiKey": api_key}, deadline_s, interpret_account)
 
 
 def _get(
-    path: str, query: dict[str, str], deadline_s: float, read: Callable[[int, bytes], Read]
-) -> Answer | Read:
-    answer: Answer | Read
+    path: str, query: dict[str, str], deadline_s: float, read: Callable[[int, bytes], Answer]
+) -> Answer:
     request = requests.Request("GET", f"{endpoint()[0]}/{path}", _HEADERS, params=query)
     status = None
     call.begin(deadline_s)
@@ -56,10 +52,12 @@ def _get(
         # .netrc and CA bundles from the environment.
         with _adapter.send(request.prepare(), stream=True) as response:
             status = response.status_code
-            answer = read(status, _body(response))
-    except Exception as error:  # noqa: BLE001  requests lets ValueError, RecursionError and others out
+            body = _body(response)
+    except Exception as error:  # noqa: BLE001  requests does not wrap ValueError and others
         outcome = _failure(error) if call.sent else Outcome.UNAVAILABLE
         answer = Answer(outcome, None, status)
+    else:
+        answer = read(status, body)
     call.end(keep=answer.code is not None and answer.outcome is not Outcome.UNREADABLE)
     return answer
 
@@ -67,7 +65,7 @@ def _get(
 def connect(deadline_s: float) -> None:
     """Open a connection for the first call, which would otherwise open its own."""
     call.begin(deadline_s)
-    with suppress(Exception):  # whatever happens here, the first call meets again
+    with suppress(Exception):  # the first call will meet the same failure, and report it
         _adapter.connect(requests.Request("GET", endpoint()[0]).prepare())
 
 
@@ -84,9 +82,9 @@ def endpoint() -> tuple[str, str]:
 
 
 def _body(response: requests.Response) -> bytes:
-    """Return the body, or its beginning where it is longer than any answer can be."""
+    """Return the body, or a little more than ``MAX_BODY_BYTES`` of a longer one."""
     body = b""
-    # To the end, which is where a cut one shows; urllib3 decompresses no more than it is asked for.
+    # To the end, because only there a truncated body shows. urllib3 decompresses chunk by chunk.
     for chunk in response.raw.stream(4096, decode_content=True):
         body += chunk
         if len(body) > MAX_BODY_BYTES:
@@ -95,7 +93,7 @@ def _body(response: requests.Response) -> bytes:
 
 
 def _failure(error: BaseException | None) -> Outcome:
-    """Tell a broken connection from an answer that is not HTTP: requests raises one for both."""
+    """Tell a broken connection from an answer that is not HTTP: requests does not."""
     while error is not None:
         if isinstance(error, RemoteDisconnected | IncompleteRead):
             return Outcome.TIMED_OUT

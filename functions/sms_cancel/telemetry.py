@@ -18,7 +18,7 @@ UNITS = {"ProviderLatency": "Milliseconds", "QueueAge": "Milliseconds", "CutOffM
 # Powertools adds these to each line, but the log group already says which function it is.
 LEFT_OUT = dict.fromkeys(("function_arn", "function_memory_size", "function_name"))
 
-Metrics = Mapping[str, float | Sequence[float]]
+Metrics = Mapping[str, float | Sequence[float] | None]
 
 
 class ConfigurationError(Exception):
@@ -39,8 +39,10 @@ def write(level: int, message: str, *, metrics: Metrics, **fields: Any) -> None:
     """Log a line that is also its metrics, in CloudWatch's embedded metric format (EMF).
 
     ``Cancellations`` has the dimensions ``service`` and ``outcome``, which must be one of the
-    fields; all others ``service`` alone. One event is one line: nothing to collect or to flush.
+    fields; all others ``service`` alone. A metric without a value is left out. One event is one
+    line: nothing to collect or to flush.
     """
+    metrics = {name: value for name, value in metrics.items() if value not in (None, ())}
     directives = []
     if "Cancellations" in metrics:
         directives.append(_directive(["service", "outcome"], ["Cancellations"]))

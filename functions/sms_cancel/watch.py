@@ -1,4 +1,4 @@
-"""The watch door: what a cancel would meet at SMS Partner, seen before one needs it.
+"""The watch door: finds a dead key or an empty account before a cancel does.
 
 EventBridge Scheduler calls it every five minutes.
 """
@@ -9,15 +9,21 @@ import time
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sms_cancel import aws, cancellation, report, telemetry
+from sms_cancel.outcome import Kind
 
 RESERVE_S = 2 * aws.CALL_S + 0.5  # for a refetched key, an alert, and the code itself
 
 
+class AccountUnknown(Exception):
+    """SMS Partner was asked, and did not tell the account's state."""
+
+
 @telemetry.logger.inject_lambda_context(log_event=False, clear_state=True)
 def handler(_event: object, context: LambdaContext) -> None:
-    """Look at the account, whatever the event is; write down what was found, and alert.
+    """Look at the account, log the result, and alert if every cancel would fail.
 
-    Never raises, because Lambda would repeat an asynchronous call that failed.
+    Raises AccountUnknown alone, so that Lambda counts the run as failed: a watch that sees nothing
+    for long needs an alarm of its own.
     """
     try:
         cancellation.check_configuration()
@@ -25,8 +31,11 @@ def handler(_event: object, context: LambdaContext) -> None:
         watched = cancellation.watch(ends_at)
         report.log(watched, door="watch")
         report.tell([watched], [], door="watch", request_id=context.aws_request_id)
-    except Exception as error:  # noqa: BLE001  see above
+    except Exception as error:  # noqa: BLE001  its text may hold a URL, and so the key
         telemetry.bug(error)
+        return
+    if watched.outcome.kind is Kind.PASSING and watched.latencies_ms:
+        raise AccountUnknown(watched.outcome)
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:

@@ -20,7 +20,7 @@ RESERVE_S = 5 * aws.CALL_S + 0.5
 RETRY_BEFORE_S = 10  # before the cut-off, to allow for redelivery
 MAX_THREADS = 20  # ten take 1.7 times as long for a hundred messages, forty no less (make bench)
 
-MAX_DELAY_S = 120  # once the key or the credit is repaired, no cancel may sleep on
+MAX_DELAY_S = 120  # the longest that a cancel waits once key or credit is repaired
 
 Record = dict[str, Any]  # one message of the event
 
@@ -53,7 +53,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     with ThreadPoolExecutor(MAX_THREADS) as pool:
         handled = list(pool.map(partial(_handle, ends_at=ends_at), records))
     tried = [each.cancellation for each in handled if each.cancellation]
-    settled = [e.cancellation for e in handled if e.cancellation and e.disposition != "retry"]
+    settled = [
+        each.cancellation for each in handled if each.cancellation and each.disposition != "retry"
+    ]
     report.tell(tried, settled, door="queue", request_id=context.aws_request_id)
     failed = [each.record["messageId"] for each in handled if each.disposition == "retry"]
     return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
@@ -61,13 +63,15 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def _handle(record: Record, ends_at: float) -> Handled:
     """Settle one message. Never raises: one item's trouble must stay its own."""
-    if time.monotonic() >= ends_at:
-        waiting = {"sqs_message_id": record["messageId"]}
-        telemetry.logger.warning("no time left to begin", extra=waiting)
-        _delay(record, Kind.PASSING)
-        return Handled(record, "retry")
+    margin_s = None
     try:
         asked, count = request.read(record["body"]), _receive_count(record)
+        margin_s = asked.margin_s(time.time())
+        if time.monotonic() >= ends_at:
+            waiting = {"sqs_message_id": record["messageId"]}
+            telemetry.logger.warning("no time left to begin", extra=waiting)
+            _delay(record, Kind.PASSING, margin_s)
+            return Handled(record, "retry")
         if asked.doubt and count == 1:  # a retry would only say it again
             telemetry.logger.warning(asked.doubt, extra={"message_id": asked.message_id})
         cancelled = cancellation.cancel(asked, ends_at)
@@ -77,13 +81,13 @@ def _handle(record: Record, ends_at: float) -> Handled:
         report.log(cancelled, door="queue", **known)
     except Exception as error:  # noqa: BLE001  see above
         telemetry.bug(error)
-        _delay(record, Kind.PASSING)  # otherwise it stays hidden for the queue's full 180 s
+        _delay(record, Kind.PASSING, margin_s)  # otherwise hidden for the queue's full 180 s
         return Handled(record, "retry")
     return Handled(record, disposition, cancelled)
 
 
 def _dispose(record: Record, cancelled: Cancellation) -> str:
-    """Return ``done`` or ``dead_lettered``, or ``retry`` once the message waits for that."""
+    """Return ``done`` or ``dead_lettered``, or ``retry`` after setting the message's delay."""
     kind = cancelled.outcome.kind
     if kind is Kind.DONE:
         return "done"
@@ -107,15 +111,15 @@ def _dead_letter(record: Record, cancelled: Cancellation) -> bool:
             "sqs", "send_message", QueueUrl=url, MessageBody=body, MessageAttributes=attributes
         )
         return bool(answer["MessageId"])
-    except Exception as error:  # noqa: BLE001  an odd answer makes botocore raise what it likes
+    except Exception as error:  # noqa: BLE001  botocore may raise anything on a malformed answer
         telemetry.logger.error("not dead-lettered", extra={"reason": aws.reason(error)})
         return False
 
 
 def _delay(record: Record, kind: Kind, margin_s: int | None = None) -> None:
-    """Have SQS show the message again after 5, 10, 20 … 120 s; 30, 60, 120 s where it is blocked.
+    """Hide the message for about 5, 10, 20 … 120 s, or 30, 60, 120 s for a blocked outcome.
 
-    Before the cut-off, as long as that leaves five seconds.
+    Less if it would miss the cut-off, but not under about five seconds.
     """
     try:
         first_s = 30 if kind is Kind.BLOCKED else 5
@@ -130,7 +134,7 @@ def _delay(record: Record, kind: Kind, margin_s: int | None = None) -> None:
             VisibilityTimeout=math.ceil(delay_s * random.uniform(0.8, 1)),
         )
     except Exception as error:  # noqa: BLE001  as above
-        # It is tried again all the same, after the queue's own visibility timeout.
+        # It is retried anyway, after the queue's own visibility timeout.
         telemetry.logger.warning("visibility not set", extra={"reason": aws.reason(error)})
 
 
