@@ -8,11 +8,13 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 import sms_cancel
 from infra.local.provider_server import fault
@@ -533,6 +535,42 @@ def test_a_recall_id_is_64_safe_characters_at_most(value, is_one):
 )
 def test_an_id_may_be_a_number_or_a_string(value, message_id):
     assert read_message_id(value) == message_id
+
+
+def test_only_the_secret_may_be_of_another_region(monkeypatch):
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key"
+    monkeypatch.setenv("API_KEY_SECRET_ARN", arn)
+    regions = {service: aws.client(service).meta.region_name for service in aws.SERVICES}
+    assert regions == {"events": "eu-west-3", "secretsmanager": "eu-west-1", "sns": "eu-west-3",
+                       "sqs": "eu-west-3"}  # fmt: skip
+
+
+def test_a_call_to_aws_that_failed_is_tried_once_more():
+    tries = []
+
+    def fail_once(request, **_):
+        tries.append(1)
+        if len(tries) == 1:
+            raise EndpointConnectionError(endpoint_url=request.url)
+
+    aws.client("sns").meta.events.register_first("before-send.sns.ListTopics", fail_once)
+    assert len(aws.call("sns", "list_topics")["Topics"]) == 1
+    assert len(tries) == 2
+
+
+def test_a_call_to_aws_that_waited_too_long_is_never_made(monkeypatch):
+    monkeypatch.setattr(aws, "CALL_S", 0.1)
+    made, over = [], threading.Event()
+    with ThreadPoolExecutor(1) as only_thread:
+        monkeypatch.setattr(aws, "_threads", only_thread)
+        events = aws.client("sns").meta.events
+        events.register("before-call.sns.ListTopics", lambda **_: over.wait(10))
+        events.register("before-call.sns.ListSubscriptions", lambda **_: made.append(1))
+        for operation in ("list_topics", "list_subscriptions"):
+            with pytest.raises(TimeoutError):
+                aws.call("sns", operation)
+        over.set()
+    assert made == []
 
 
 def test_a_service_whose_data_do_not_ship_is_refused_with_what_to_do():

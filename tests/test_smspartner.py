@@ -100,16 +100,17 @@ def test_every_fault_of_the_simulated_provider_is_tried():
 def test_after_a_fault_another_id_gets_its_own_answer(name, provider, provider_url):
     provider.plan(fault(name, **PARAMETERS.get(name, {})))
     cancel()
-    assert cancel(2, "999") == ("not_found", 4, 200)
+    assert cancel(5, "999") == ("not_found", 4, 200)
 
 
 @pytest.mark.parametrize("name", FAULT_OUTCOMES)
 def test_a_fault_has_its_outcome_within_the_deadline(name, provider, provider_url):
     outcome, code, is_cancelled = FAULT_OUTCOMES[name]
     provider.plan(fault(name, **PARAMETERS.get(name, {})))
+    deadline_s = DEADLINE_S if outcome == "timed_out" else 5  # a busy machine needs some to read
     begun_at = time.monotonic()
-    answer = cancel()
-    assert time.monotonic() - begun_at < DEADLINE_S + NOISE_S
+    answer = cancel(deadline_s)
+    assert time.monotonic() - begun_at < deadline_s + NOISE_S
     assert (answer.outcome, answer.code) == (outcome, code)
     if answer.outcome.done:
         assert is_cancelled
