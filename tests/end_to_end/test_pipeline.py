@@ -140,9 +140,9 @@ def set_boundary(endpoint, arn):
     roles = {
         resource["PhysicalResourceId"]
         for resource in resources
-        if resource["LogicalResourceId"] in {"ApiRole", "WorkerRole"}
+        if resource["LogicalResourceId"] in {"ApiRole", "WorkerRole", "WatchRole"}
     }
-    assert len(roles) == 2
+    assert len(roles) == 3
     for role in roles:
         stack.client(endpoint, "iam").put_role_permissions_boundary(
             RoleName=role, PermissionsBoundary=arn
@@ -293,6 +293,7 @@ OWN_ARNS = {
     "AWS::IAM::Role": [f"iam::{'0' * 12}:role/{{}}-R-1"],
     "AWS::KMS::Key": [f"kms:{REGIONAL}:key/1"],
     "AWS::Lambda::Alias": [f"{FUNCTION}:live", FUNCTION],
+    "AWS::Lambda::EventInvokeConfig": [FUNCTION],
     "AWS::Lambda::EventSourceMapping": [f"lambda:{REGIONAL}:event-source-mapping:1"],
     "AWS::Lambda::Function": [FUNCTION],
     "AWS::Lambda::Permission": [FUNCTION],
@@ -302,6 +303,7 @@ OWN_ARNS = {
         f"logs:{REGIONAL}:log-group:/aws/vendedlogs/{{}}-AccessLogs",
     ],
     "AWS::Logs::MetricFilter": [LOG_GROUP],
+    "AWS::Scheduler::Schedule": [f"scheduler:{REGIONAL}:schedule/default/{{}}-WatchSchedule-1"],
     "AWS::SNS::Subscription": [f"sns:{REGIONAL}:{{}}-AlertTopic-1"],
     "AWS::SNS::Topic": [f"sns:{REGIONAL}:{{}}-AlertTopic-1"],
     "AWS::SNS::TopicPolicy": [f"sns:{REGIONAL}:{{}}-AlertTopic-1"],
@@ -490,7 +492,8 @@ def test_the_boundary_has_what_the_roles_of_the_stack_are_given_and_no_more():
         }
         for judged in (documents, [policies()["PermissionsBoundary"]])
     )
-    assert {"lambda:UpdateAlias", "ec2:CreateNetworkInterface", "kms:Decrypt"} <= given
+    assert {"lambda:UpdateAlias", "lambda:InvokeFunction", "kms:Decrypt"} <= given
+    assert "ec2:CreateNetworkInterface" in given
     assert bounded == given
     assert all("PermissionsBoundary" in role for role in roles)
 
@@ -539,6 +542,8 @@ OWN = "sms-cancel-production"
         ("codedeploy:CreateDeployment",
          f"codedeploy:eu-west-3:000000000000:deploymentgroup:{OWN}-Application-1/{OWN}-Group-1"),
         ("codedeploy:GetDeploymentConfig", "codedeploy:eu-west-3:000000000000:deploymentconfig:1"),
+        ("scheduler:CreateSchedule",
+         f"scheduler:eu-west-3:000000000000:schedule/default/{OWN}-WatchSchedule-1"),
         ("iam:DeleteRole", f"iam::000000000000:role/{OWN}-ReleaseRole-1"),
         ("iam:CreatePolicy", f"iam::000000000000:policy/{OWN}-VpcPolicy-1"),
     ],
