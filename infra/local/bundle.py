@@ -29,6 +29,8 @@ class Bundle:
         self.sns = stack.client(endpoint, "sns")
         self.secretsmanager = stack.client(endpoint, "secretsmanager")
         self.logs = stack.client(endpoint, "logs")
+        self.scheduler = stack.client(endpoint, "scheduler")
+        self.functions = stack.client(endpoint, "lambda")
 
     def put_key(self, api_key: str) -> None:
         self.secretsmanager.put_secret_value(
@@ -72,6 +74,17 @@ class Bundle:
 
     def send(self, body: str) -> None:
         self.sqs.send_message(QueueUrl=self.outputs["QueueUrl"], MessageBody=body)
+
+    def schedule(self) -> dict[str, Any]:
+        """Return the schedule of the account watch, the only one of the local stack."""
+        [found] = self.scheduler.list_schedules()["Schedules"]
+        answer: dict[str, Any] = self.scheduler.get_schedule(Name=found["Name"])
+        return answer
+
+    def watch(self) -> None:
+        """Run the account watch as its schedule does, without waiting for the next time."""
+        target = self.schedule()["Target"]
+        self.functions.invoke(FunctionName=target["Arn"], InvocationType="Event")
 
     def subscribe_queue(self, name: str = "alert-reader", **attributes: str) -> str:
         """Subscribe a new queue to the alert topic, as a machine would; return its URL.

@@ -57,6 +57,7 @@ def _second(_bundle, _provider, artifacts, issuer):
         JwtAudience=f"another,{AUDIENCE}",
         SubnetIds="subnet-1,subnet-2",
         SecurityGroupIds="sg-1,sg-2",
+        AccountWatch="false",
     )
     deployed = Bundle(_bundle.endpoint, outputs)
     deployed.put_key(KEY)

@@ -19,7 +19,12 @@ NAME = "events"
 @pytest.fixture(scope="module")
 def _deployed(_bundle, _provider, artifacts):
     outputs = stack.deploy(
-        _bundle.endpoint, artifacts, NAME, SmsPartnerUrl=_provider[1], OutcomeEvents="true"
+        _bundle.endpoint,
+        artifacts,
+        NAME,
+        SmsPartnerUrl=_provider[1],
+        OutcomeEvents="true",
+        AccountWatch="false",
     )
     deployed = Bundle(_bundle.endpoint, outputs)
     deployed.put_key(KEY)
