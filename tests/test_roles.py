@@ -9,7 +9,7 @@ from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.sqs.models import sqs_backends
 
 from conftest import KEY, REGION, Context
-from sms_cancel import api, api_key, cancellation, worker
+from sms_cancel import api, api_key, cancellation, watch, worker
 from test_outcomes import TABLE
 from test_template import TEMPLATE, choices
 
@@ -96,6 +96,18 @@ def test_the_http_door_calls_what_its_role_allows_and_all_of_it(
     with recorded(actions):
         assert api.handler(many, Context())["statusCode"] == 202
     assert actions == allowed_to("ApiRole") - NOT_BY_THE_CODE
+
+
+def test_the_watch_calls_what_its_role_allows_and_all_of_it(provider, provider_url, cloud, written):
+    actions = set()
+    for credits_left in (1, 0):
+        provider.configure(credits=credits_left)
+        with recorded(actions):
+            watch.handler({}, Context())
+    assert [each["outcome"] for each in written.logged("account watched")] == [
+        "account_ready", "credits_exhausted",
+    ]  # fmt: skip
+    assert actions == allowed_to("WatchRole") - NOT_BY_THE_CODE
 
 
 def test_the_worker_calls_what_its_role_allows_and_all_of_it(

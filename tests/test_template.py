@@ -9,19 +9,21 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
+from cloudformation import Stack
+from infra import template
 from infra.local.stack import ROOT
-from sms_cancel import api, cancellation, worker
+from sms_cancel import api, cancellation, watch, worker
 
 
 def transform(text: str) -> dict:
-    template = yaml_parse(text)
-    template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
+    written = yaml_parse(text)
+    written["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
     session = boto3.Session(region_name="eu-west-3")
-    return Translator({}, Parser(), boto_session=session).translate(template, {})
+    return Translator({}, Parser(), boto_session=session).translate(written, {})
 
 
 TEMPLATE = transform(ROOT.joinpath("template.yaml").read_text())
-FUNCTIONS = ("ApiFunction", "WorkerFunction")
+FUNCTIONS = ("ApiFunction", "WorkerFunction", "WatchFunction")
 INFRA = ("monitoring", "openapi", "pipeline")
 MONITORING = ROOT / "infra" / "monitoring.yaml"
 KEY = {"Fn::GetAtt": ["EncryptionKey", "Arn"]}
@@ -70,7 +72,11 @@ def test_a_message_stays_invisible_for_six_times_the_worker():
 
 @pytest.mark.parametrize(
     ("function", "reserve_s"),
-    [("ApiFunction", api.RESERVE_S), ("WorkerFunction", worker.RESERVE_S)],
+    [
+        ("ApiFunction", api.RESERVE_S),
+        ("WorkerFunction", worker.RESERVE_S),
+        ("WatchFunction", watch.RESERVE_S),
+    ],
 )
 def test_no_time_limit_cuts_off_the_one_within(function, reserve_s):
     [integration] = resources("ApiGatewayV2::Integration").values()
@@ -166,6 +172,7 @@ def test_events_may_be_put_on_the_default_bus_in_our_own_name_and_only_if_wanted
     wanted = {"Fn::If": ["PutEvents", {"Ref": "EventsPolicy"}, {"Ref": "AWS::NoValue"}]}
     for role in ("ApiRole", "WorkerRole"):
         assert wanted in resources("IAM::Role")[role]["ManagedPolicyArns"]
+    assert wanted not in resources("IAM::Role")["WatchRole"]["ManagedPolicyArns"]
     assert TEMPLATE["Conditions"]["PutEvents"] == {"Fn::Equals": [{"Ref": "OutcomeEvents"}, "true"]}
     assert TEMPLATE["Parameters"]["OutcomeEvents"]["Default"] == "false"
 
@@ -273,12 +280,90 @@ def test_the_worker_never_has_less_reserved_than_it_polls_for():
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_both_functions_run_in_the_vpc_that_is_given(function):
+def test_all_functions_run_in_the_vpc_that_is_given(function):
     condition, chosen, otherwise = resources("Lambda::Function")[function]["VpcConfig"]["Fn::If"]
     assert (condition, otherwise) == ("UseVpc", {"Ref": "AWS::NoValue"})
     assert chosen == {
         name: {"Fn::Split": [",", {"Ref": name}]} for name in ("SubnetIds", "SecurityGroupIds")
     }
+
+
+def test_the_schedule_runs_the_alias_of_the_watch_and_its_role_may_do_nothing_else():
+    [schedule] = resources("Scheduler::Schedule").values()
+    alias = {"Ref": "WatchFunctionAliaslive"}
+    assert (schedule["ScheduleExpression"], schedule["Target"]["Arn"]) == ("rate(5 minutes)", alias)
+    assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+    assert schedule["Target"]["RoleArn"] == {"Fn::GetAtt": ["WatchScheduleRole", "Arn"]}
+    role = resources("IAM::Role")["WatchScheduleRole"]
+    [policy] = role["Policies"]
+    assert policy["PolicyDocument"]["Statement"] == [
+        {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": alias}
+    ]
+    assert "ManagedPolicyArns" not in role
+    [trust] = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert trust["Condition"] == OWN_ACCOUNT  # no schedule of another account
+
+
+def test_a_run_that_failed_is_over_long_before_the_next():
+    [schedule] = resources("Scheduler::Schedule").values()
+    [config] = resources("Lambda::EventInvokeConfig").values()
+    assert (config["FunctionName"], config["Qualifier"]) == ({"Ref": "WatchFunction"}, "live")
+    assert config["MaximumRetryAttempts"] == 0
+    scheduled_s = schedule["Target"]["RetryPolicy"]["MaximumEventAgeInSeconds"]
+    timeout_s = resources("Lambda::Function")["WatchFunction"]["Timeout"]
+    assert scheduled_s + config["MaximumEventAgeInSeconds"] + timeout_s < 300
+
+
+def created(document: dict, **parameters: str) -> dict:
+    """Return the properties of what CloudFormation creates, with their values."""
+    stack = Stack(document, **parameters)
+    return {
+        name: stack.value(resource["Properties"])
+        for name, resource in document["Resources"].items()
+        if "Condition" not in resource or stack.holds(resource["Condition"])
+    }
+
+
+def test_without_the_watch_nothing_of_it_is_created():
+    watched, unwatched = created(TEMPLATE), created(TEMPLATE, AccountWatch="false")
+    gone = watched.keys() - unwatched.keys()
+    assert {re.sub(r"Version\w{10}$", "Version", each) for each in gone} == {
+        "WatchFunction", "WatchFunctionVersion", "WatchFunctionAliaslive",
+        "WatchFunctionEventInvokeConfig", "WatchLogGroup", "WatchRole",
+        "WatchSchedule", "WatchScheduleRole",
+    }  # fmt: skip
+    assert "<Watch" in json.dumps(watched)
+    assert "<Watch" not in json.dumps(unwatched)  # nor is it referred to
+    monitoring = unwatched["Monitoring"]["Parameters"]
+    assert (monitoring["WatchFunctionName"], monitoring["FewestCredits"]) == ("", "0")
+
+
+@pytest.mark.parametrize(
+    ("name", "credits_low", "expected"),
+    [
+        ("", "0", set()),
+        ("watch", "0", {"AccountNotWatched"}),
+        ("watch", "500", {"AccountNotWatched", "CreditsLow"}),
+    ],
+)
+def test_the_alarms_of_the_watch_are_created_as_they_are_wanted(name, credits_low, expected):
+    nested = template.load(MONITORING)
+    given = created(nested, WatchFunctionName=name, FewestCredits=credits_low)
+    assert given.keys() & {"AccountNotWatched", "CreditsLow"} == expected
+    if "CreditsLow" in expected:
+        assert given["CreditsLow"]["Threshold"] == credits_low
+
+
+def test_credits_are_watched_only_where_the_account_is():
+    rule = TEMPLATE["Rules"]["CreditsAreWatched"]
+    [wanted] = rule["Assertions"]
+    for watched, credits_low, refused in (
+        ("true", "500", False), ("false", "0", False), ("false", "500", True),
+    ):  # fmt: skip
+        stack = Stack(TEMPLATE, AccountWatch=watched, CreditsLow=credits_low)
+        judged = stack.holds(rule["RuleCondition"]) and not stack.holds(wanted["Assert"])
+        assert judged == refused
 
 
 def test_the_access_log_holds_no_query_string_and_no_header():
@@ -310,7 +395,7 @@ def test_access_logs_go_where_the_accounts_policy_for_log_delivery_has_one_entry
 FIXED = re.compile(r"arn:aws[:-]|\bamazonaws\.|\baws\.amazon\.com")
 # Service principals are called so in each partition; GitHub's issuer is nobody's at AWS.
 THE_SAME_EVERYWHERE = re.compile(
-    r"\b(apigateway|cloudformation|cloudwatch|codedeploy|lambda|sts)\.amazonaws\.com\b"
+    r"\b(apigateway|cloudformation|cloudwatch|codedeploy|lambda|scheduler|sts)\.amazonaws\.com\b"
 )
 
 

@@ -14,7 +14,8 @@ from infra import deploy, version
 from infra.local.stack import ROOT
 
 WRITTEN = ROOT.joinpath("template.yaml").read_text()
-FUNCTIONS = ("ApiFunction", "WorkerFunction")
+FUNCTIONS = ("ApiFunction", "WorkerFunction", "WatchFunction")
+DOORS = FUNCTIONS[:2]
 # What belongs to a function and to none of its versions: Lambda's documentation of versions.
 OF_NO_VERSION = {"Code", "ReservedConcurrentExecutions", "Tags"}
 
@@ -70,8 +71,8 @@ def changed(before: dict, after: dict) -> dict[str, tuple[bool, bool]]:
     }
 
 
-NEITHER = dict.fromkeys(FUNCTIONS, (False, False))
-BOTH = dict.fromkeys(FUNCTIONS, (True, True))
+NONE = dict.fromkeys(FUNCTIONS, (False, False))
+ALL = dict.fromkeys(FUNCTIONS, (True, True))
 # A change of the template's text: what is found there, and what takes its place.
 NO_CHANGE_OF_A_FUNCTION = {
     "tags": ("    Tracing: Active\n", "    Tracing: Active\n    Tags: {team: sms}\n"),
@@ -81,10 +82,12 @@ NO_CHANGE_OF_A_FUNCTION = {
     "queue": ("VisibilityTimeout: 180", "VisibilityTimeout: 181"),
     "API": ("ThrottlingRateLimit: 40", "ThrottlingRateLimit: 41"),
 }  # fmt: skip
-CHANGE_OF_BOTH = {
+CHANGE_OF_BOTH_DOORS = {
     "memory": ("MemorySize: 256", "MemorySize: 512"),
+    "tracing": ("    Tracing: Active\n", "    Tracing: PassThrough\n"),
+}
+CHANGE_OF_ALL = {
     "runtime": ("Runtime: python3.13", "Runtime: python3.14"),
-    "tracing": ("Tracing: Active", "Tracing: PassThrough"),
     "variable": ("POWERTOOLS_LOG_LEVEL: INFO", "POWERTOOLS_LOG_LEVEL: DEBUG"),
     "new variable": ("POWERTOOLS_LOG_LEVEL: INFO", "POWERTOOLS_LOG_LEVEL: INFO\n        NEW: 1"),
     "layers": ("    Tracing: Active\n", "    Tracing: Active\n    Layers: [layer]\n"),
@@ -104,14 +107,14 @@ def replaced(change: tuple[str, str]) -> str:
 
 
 def test_the_same_again_makes_no_version(deployed):
-    assert changed(deployed(), deployed()) == NEITHER
+    assert changed(deployed(), deployed()) == NONE
 
 
 def test_the_same_code_in_another_bucket_makes_no_version(deployed):
     before, after = deployed(bucket="one"), deployed(bucket="another")
     code = [each["Resources"]["ApiFunction"]["Properties"]["Code"] for each in (before, after)]
     assert [each["S3Bucket"] for each in code] == ["one", "another"]
-    assert changed(before, after) == NEITHER
+    assert changed(before, after) == NONE
 
 
 @pytest.mark.parametrize(
@@ -120,21 +123,27 @@ def test_the_same_code_in_another_bucket_makes_no_version(deployed):
 def test_what_no_version_holds_makes_none(deployed, change):
     before, after = deployed(), deployed(replaced(change))
     assert before != after
-    assert changed(before, after) == NEITHER
+    assert changed(before, after) == NONE
 
 
 def test_changed_code_makes_a_version_and_is_a_change_for_lambda(deployed):
-    assert changed(deployed(code="1"), deployed(code="2")) == BOTH
+    assert changed(deployed(code="1"), deployed(code="2")) == ALL
 
 
-@pytest.mark.parametrize("change", CHANGE_OF_BOTH.values(), ids=CHANGE_OF_BOTH.keys())
-def test_a_changed_setting_of_both_makes_a_version_of_both(deployed, change):
-    assert changed(deployed(), deployed(replaced(change))) == BOTH
+@pytest.mark.parametrize("change", CHANGE_OF_ALL.values(), ids=CHANGE_OF_ALL.keys())
+def test_a_changed_setting_of_all_makes_a_version_of_each(deployed, change):
+    assert changed(deployed(), deployed(replaced(change))) == ALL
+
+
+@pytest.mark.parametrize("change", CHANGE_OF_BOTH_DOORS.values(), ids=CHANGE_OF_BOTH_DOORS.keys())
+def test_a_setting_that_the_watch_has_of_its_own_makes_none_of_it(deployed, change):
+    both_doors = dict.fromkeys(DOORS, (True, True))
+    assert changed(deployed(), deployed(replaced(change))) == NONE | both_doors
 
 
 @pytest.mark.parametrize("change", CHANGE_OF_THE_WORKER.values(), ids=CHANGE_OF_THE_WORKER.keys())
 def test_a_changed_setting_of_the_worker_makes_a_version_of_it_alone(deployed, change):
-    assert changed(deployed(), deployed(replaced(change))) == NEITHER | {
+    assert changed(deployed(), deployed(replaced(change))) == NONE | {
         "WorkerFunction": (True, True)
     }
 
@@ -151,6 +160,8 @@ PARAMETERS = [
     {"JwtIssuer": "https://issuer.example", "JwtAudience": "sms-cancel"},
     {"SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"},
     {"OutcomeEvents": "true"},
+    {"AccountWatch": "false"},
+    {"CreditsLow": "500"},
     {"MaximumConcurrency": "50"},
     {"ReservedConcurrency": "50"},
     {"LogRetentionDays": "90"},
@@ -178,18 +189,21 @@ def test_each_parameter_is_tried():
     assert tried == yaml_parse(WRITTEN)["Parameters"].keys()
 
 
-def test_some_parameters_change_the_functions(deployed):
+@pytest.mark.parametrize(
+    ("name", "alone"), [("ApiFunction", {"OutcomeEvents"}), ("WatchFunction", set())]
+)
+def test_some_parameters_change_the_functions(deployed, name, alone):
     template = deployed()
     changing = {
-        name
+        each
         for parameters in PARAMETERS
-        for name in parameters
-        if function(Stack(template), template, "ApiFunction")
-        != function(Stack(template, **parameters), template, "ApiFunction")
+        for each in parameters
+        if function(Stack(template), template, name)
+        != function(Stack(template, **parameters), template, name)
     }
     assert changing == {
         "ApiKeySecretArn", "ApiKeySecretKmsKeyArn", "SmsPartnerUrl", "SmsPartnerFormat",
-        "SubnetIds", "SecurityGroupIds", "OutcomeEvents",
+        "SubnetIds", "SecurityGroupIds", *alone,
     }  # fmt: skip
 
 

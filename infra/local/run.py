@@ -64,7 +64,10 @@ def demonstrate(bundle: Bundle, provider: Provider, api_key: str) -> None:
     bundle.watch()
     alert = json.loads(receive(bundle, alert_queue_url)["body"])
     expect((alert["outcome"], alert["door"]) == ("api_key_rejected", "watch"), alert)
-    say("Dead key", "The account watch, which asks every five minutes, alerts before a cancel fails:")
+    say(
+        "Dead key",
+        "The account watch, which asks every five minutes, alerts before a cancel fails:",
+    )
     say("", f"code {alert['code']}, {alert['action']}")
     status, answer = bundle.delete(ids[3])
     provider.configure(api_key=api_key)

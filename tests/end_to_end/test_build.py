@@ -13,7 +13,7 @@ from infra.local.stack import ROOT
 from sms_cancel import aws
 
 SAM = ROOT / ".venv-sam" / "bin" / "sam"
-FUNCTIONS = ("ApiFunction", "WorkerFunction")
+FUNCTIONS = ("ApiFunction", "WorkerFunction", "WatchFunction")
 
 
 def sam_build(project, target):
@@ -106,7 +106,7 @@ def test_a_service_that_botocore_does_not_have_fails_the_build(project, tmp_path
     assert "botocore has no service sqz" in ended.stderr
 
 
-@pytest.mark.parametrize("handler", ["sms_cancel.api", "sms_cancel.worker"])
+@pytest.mark.parametrize("handler", ["sms_cancel.api", "sms_cancel.worker", "sms_cancel.watch"])
 def test_each_handler_starts_with_nothing_but_what_ships(built, handler):
     code = (
         f"import sys; sys.path.insert(0, sys.argv[1]); import {handler} as m; print(m.handler); "

@@ -8,7 +8,6 @@ import pytest
 
 from conftest import KEY, leaks
 from end_to_end.conftest import PATIENCE_S, eventually
-from infra.local import stack
 from infra.local.provider_server import fault
 
 NEW_KEY = f"{KEY}-new"
@@ -35,9 +34,11 @@ def watch(bundle):
 def metrics(line):
     """Return (dimensions, values by metric) as CloudWatch reads them from a line."""
     return [
-        ({name: line[name] for name in names}, {m["Name"]: line[m["Name"]] for m in each["Metrics"]})
+        (
+            {name: line[name] for [names] in [each["Dimensions"]] for name in names},
+            {metric["Name"]: line[metric["Name"]] for metric in each["Metrics"]},
+        )
         for each in line["_aws"]["CloudWatchMetrics"]
-        for names in each["Dimensions"]
     ]
 
 
