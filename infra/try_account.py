@@ -29,10 +29,11 @@ from botocore.exceptions import ClientError
 from infra import version
 
 SAM = Path(sys.executable).with_name("sam")
-FUNCTIONS = ("ApiFunction", "WorkerFunction")
+FUNCTIONS = ("ApiFunction", "WorkerFunction", "WatchFunction")
 RETAINED = ("Queue", "DeadLetterQueue", "ApiKeySecret", "EncryptionKey")
 NOBODYS_SMS = "999999999999"
 PATIENCE_S = 120  # a log line takes seconds, an alarm up to two minutes
+SCHEDULE_S = 420  # a run of the account watch, which begins within six minutes, and its log line
 DELETION_S = 1800  # of a stack; a VPC's network interfaces alone take up to 20 minutes
 LOCAL = os.environ.get("AWS_ENDPOINT_URL")  # the local stack, on which the tests run this
 
@@ -48,6 +49,8 @@ class Trial:
         self.name = name
         self.failed: list[str] = []
         self._parameters = parameters
+        self.watched = "AccountWatch=false" not in parameters
+        self._names = FUNCTIONS if self.watched else FUNCTIONS[:2]
         key = os.environ.get("SMSPARTNER_API_KEY")
         self._key = key or "made-up-by-try-account"
         self.expected = "not_found" if key else "api_key_rejected"
@@ -95,7 +98,7 @@ class Trial:
     def versions(self) -> dict[str, list[int]]:
         """Return the published versions of each function, oldest first."""
         found = {}
-        for name in FUNCTIONS:
+        for name in self._names:
             pages = self.functions.get_paginator("list_versions_by_function").paginate(
                 FunctionName=self.resource(name)
             )
@@ -111,7 +114,7 @@ class Trial:
                     "FunctionVersion"
                 ]
             )
-            for name in FUNCTIONS
+            for name in self._names
         }
 
     def cancel(self, *, signed: bool = True) -> tuple[int, dict[str, Any]]:
@@ -140,6 +143,13 @@ class Trial:
         settled = [json.loads(line["message"]) for line in lines]
         return self.expected in [each["outcome"] for each in settled]
 
+    def account_watched(self) -> bool:
+        """Tell whether the account watch has run."""
+        lines = boto3.client("logs").filter_log_events(
+            logGroupName=self.resource("WatchLogGroup"), filterPattern='"account watched"'
+        )
+        return bool(lines["events"])
+
 
 def try_doors(trial: Trial) -> None:
     """Cancel through both doors."""
@@ -158,6 +168,9 @@ def try_doors(trial: Trial) -> None:
         trial.holds("the queue refuses a message of more than 16 KiB", seen=False)
     if not LOCAL and trial.expected == "api_key_rejected":
         trial.holds("the alarm of a dead key is raised", _eventually(lambda: _raised(trial)))
+    if not LOCAL and trial.watched:  # the local stack's first run is five minutes away
+        ran = _eventually(trial.account_watched, SCHEDULE_S)
+        trial.holds("the account watch runs by its schedule", ran)
 
 
 def try_updates(trial: Trial) -> None:
@@ -172,10 +185,10 @@ def try_updates(trial: Trial) -> None:
     one_more = {name: len(numbers) + 1 for name, numbers in first.items()}
     newest = {name: numbers[-1] for name, numbers in second.items()}
     counts = {name: len(numbers) for name, numbers in second.items()}
-    trial.holds("a parameter of both functions makes a version of each", counts == one_more)
+    trial.holds("a parameter of all functions makes a version of each", counts == one_more)
     trial.holds("the aliases point to it", trial.live() == newest)
     trial.holds("it cancels", _outcome(trial))
-    for name in FUNCTIONS:
+    for name in first:
         trial.functions.update_alias(
             FunctionName=trial.resource(name), Name="live", FunctionVersion=str(first[name][-1])
         )

@@ -22,7 +22,7 @@ a cancel on the queue ends as not_found
 the queue refuses a message of more than 16 KiB
 the same code from another place makes no version
 a parameter of no function makes no version
-a parameter of both functions makes a version of each
+a parameter of all functions makes a version of each
 the aliases point to it
 it cancels
 a release undone by the alias cancels
