@@ -99,7 +99,7 @@ def test_it_keeps_its_build_until_a_source_changes(environment, project):
         ("template.yaml", "!GetAtt Queue.Arn", "!GetAtt Queue.No", "The local stack failed: "),
         ("template.yaml", "CodeUri: functions/", "CodeUri: other/", "The local stack failed: "),
         ("functions/requirements.txt", "requests==", "requests===0", "The local stack failed: "),
-        ("functions/sms_cancel/smspartner.py", "6: Outcome.TOO_LATE", "6: Outcome.ALREADY_SENT",
+        ("functions/sms_cancel/answer.py", "6: Outcome.TOO_LATE", "6: Outcome.ALREADY_SENT",
          "The demonstration failed: "),
     ],
 )  # fmt: skip
