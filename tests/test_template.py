@@ -279,6 +279,11 @@ def test_the_worker_never_has_less_reserved_than_it_polls_for():
     assert TEMPLATE["Parameters"]["ReservedConcurrency"]["Default"] == 0
 
 
+def test_the_watch_runs_even_where_the_doors_fill_the_account():
+    reserved = resources("Lambda::Function")["WatchFunction"]["ReservedConcurrentExecutions"]
+    assert reserved == {"Fn::If": ["ReserveConcurrency", 1, {"Ref": "AWS::NoValue"}]}
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_all_functions_run_in_the_vpc_that_is_given(function):
     condition, chosen, otherwise = resources("Lambda::Function")[function]["VpcConfig"]["Fn::If"]

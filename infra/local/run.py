@@ -106,7 +106,8 @@ def wait_for(happened: Callable[[], bool]) -> None:
 REAL = """
   **************************************************************************
   **  SMSPARTNER_API_KEY is set: this talks to the REAL SMS Partner.      **
-  **  A cancel stops a real SMS and cannot be undone.                     **
+  **  A cancel stops a real SMS and cannot be undone. Every five minutes  **
+  **  the account watch asks it for the account's state, nothing else.    **
   **************************************************************************
 """
 BY_HAND = """
