@@ -502,6 +502,7 @@ def test_the_boundary_has_what_the_roles_of_the_stack_are_given_and_no_more():
     ("action", "resource"),
     [
         ("lambda:UpdateAlias", "lambda:eu-west-3:000000000000:function:{}-WorkerFunction-1:live"),
+        ("lambda:InvokeFunction", "lambda:eu-west-3:000000000000:function:{}-WatchFunction-1:live"),
         ("secretsmanager:GetSecretValue", "secretsmanager:eu-west-3:000000000000:secret:{}-1"),
         ("sqs:SendMessage", "sqs:eu-west-3:000000000000:{}-DeadLetterQueue-1"),
     ],
@@ -550,6 +551,24 @@ OWN = "sms-cancel-production"
 )  # fmt: skip
 def test_cloudformation_may(endpoint, pipeline, action, resource):
     assert decision(endpoint, pipeline, action, resource) == "allowed"
+
+
+def test_a_role_of_the_stack_is_handed_to_the_services_that_take_one_and_to_no_other():
+    roles = of_type(transformed(GradualDeployment="true"), "AWS::IAM::Role").values()
+    taken_by = {
+        statement["Principal"]["Service"]
+        for role in roles
+        for statement in role["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    }
+    [handed] = [
+        statement["Condition"]
+        for statement in policies()["RolesPolicy"]["Statement"]
+        if statement.get("Action") == "iam:PassRole"
+    ]
+    assert {name: set(each) for name, each in handed["StringEquals"].items()} == {
+        "iam:PassedToService": taken_by
+    }
+    assert "scheduler.amazonaws.com" in taken_by
 
 
 def test_the_role_of_cloudformation_is_handed_to_cloudformation_alone():
