@@ -76,15 +76,16 @@ class Bundle:
         self.sqs.send_message(QueueUrl=self.outputs["QueueUrl"], MessageBody=body)
 
     def schedule(self) -> dict[str, Any]:
-        """Return the schedule of the account watch, the only one of the local stack."""
-        [found] = self.scheduler.list_schedules()["Schedules"]
-        answer: dict[str, Any] = self.scheduler.get_schedule(Name=found["Name"])
+        """Return the schedule of the account watch, which one stack of the local ones has."""
+        names = [each["Name"] for each in self.scheduler.list_schedules()["Schedules"]]
+        [name] = [each for each in names if "-WatchSchedule-" in each]
+        answer: dict[str, Any] = self.scheduler.get_schedule(Name=name)
         return answer
 
-    def watch(self) -> None:
-        """Run the account watch as its schedule does, without waiting for the next time."""
-        target = self.schedule()["Target"]
-        self.functions.invoke(FunctionName=target["Arn"], InvocationType="Event")
+    def watch(self) -> bool:
+        """Run the account watch, as its schedule does; tell whether the run did not fail."""
+        answer = self.functions.invoke(FunctionName=self.schedule()["Target"]["Arn"])
+        return "FunctionError" not in answer
 
     def subscribe_queue(self, name: str = "alert-reader", **attributes: str) -> str:
         """Subscribe a new queue to the alert topic, as a machine would; return its URL.

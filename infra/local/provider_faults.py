@@ -68,7 +68,7 @@ class Fault:
     times: int | None
     message_id: int | None
     moment: Literal["before", "after"]
-    call: Literal["cancel", "me"]
+    call: Literal["cancel", "me"] = "cancel"
 
 
 def fault(
