@@ -19,7 +19,7 @@ from botocore.exceptions import EndpointConnectionError
 import sms_cancel
 from infra.local.provider_server import fault
 from infra.local.stack import ROOT
-from sms_cancel import api, aws, cancellation, report, smspartner, watch, worker
+from sms_cancel import api, aws, cancellation, report, smspartner, worker
 from sms_cancel.outcome import Kind, Outcome
 from sms_cancel.request import Request, read_message_id, read_recall_id, read_send_at
 from sms_cancel.smspartner import Answer
@@ -120,7 +120,7 @@ def test_the_pauses_grow_and_vary(provider, monkeypatch):
     assert all(0.4 <= pause <= 0.8 for pause in pauses[1::2])
 
 
-@pytest.mark.parametrize("door", [api, worker, watch])
+@pytest.mark.parametrize("door", [api, worker])
 def test_what_the_first_cancel_needs_is_there_once_lambda_has_started_it(door, cloud, monkeypatch):
     def slowly(deadline_s, connect=smspartner.connect):
         time.sleep(0.3)

@@ -1,11 +1,14 @@
 """The watch door: what is found out about the account, written down and alerted."""
 
+import gc
+import importlib
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sms_cancel
 from conftest import Context
 from infra.local.provider_server import fault
 from sms_cancel import aws, cancellation, watch
@@ -209,6 +212,16 @@ def test_the_event_is_not_written_down(written):
     watch.handler({"x": "whatever-it-says"}, Context())
     assert watched(written)["outcome"] == "account_ready"
     assert "whatever-it-says" not in written.text
+
+
+def test_a_start_reads_no_key_which_would_cost_as_much_as_a_run(monkeypatch, provider):
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "function")
+    monkeypatch.setattr(aws, "call", lambda *_, **__: pytest.fail("a call to AWS"))
+    importlib.reload(sms_cancel)
+    assert not gc.isenabled()
+    importlib.reload(watch)
+    assert gc.isenabled()
+    assert provider.account_calls == 0
 
 
 def test_a_missing_variable_is_a_bug_that_names_it_and_never_raised(monkeypatch, written):

@@ -9,7 +9,7 @@ import logging
 import os
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    # Nothing created during start-up is garbage; ``cancellation.prepare`` turns collection back on.
+    # Nothing created during start-up is garbage. The doors turn collection back on.
     gc.disable()
 
 # The API key travels in the query string, and these libraries log URLs and secrets: urllib3 in a
