@@ -7,6 +7,8 @@ OTHER_PYTHON := $(if $(filter-out python3,$(shell $(FIND_PYTHON))),$(shell pytho
 	'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] != (3, 13))' 2>/dev/null && echo python3))
 UV := .venv-uv/bin/uv
 PYTEST := python -m pytest --numprocesses 3
+# Where it is set, each of some hundred processes would compile again all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s  %s\n", $$1, $$2}' Makefile
