@@ -9,6 +9,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 SILENCE_S = 20
+# What takes longest comes first, so that no process is left alone with it at the end.
+LONGEST = ("deployed/", "test_try_account.py", "test_run.py", "test_pipeline.py", "test_build.py",
+           "test_requirements.py")  # fmt: skip
 
 
 class OneStack(LoadScopeScheduling):
@@ -21,7 +24,13 @@ class OneStack(LoadScopeScheduling):
 
 
 def pytest_xdist_make_scheduler(config, log):
+    config.option.loadscopereorder = False  # by number of tests, which says nothing of their time
     return OneStack(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: [each not in item.nodeid for each in LONGEST])
 
 
 class Suite:
