@@ -6,9 +6,7 @@ PYTHON = $(or $(shell $(FIND_PYTHON)),$(error Install Python 3.11 or newer with 
 OTHER_PYTHON := $(if $(filter-out python3,$(shell $(FIND_PYTHON))),$(shell python3 -c \
 	'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] != (3, 13))' 2>/dev/null && echo python3))
 UV := .venv-uv/bin/uv
-PYTEST := python -m pytest --numprocesses 3
-# Where it is set, each of some hundred processes would compile again all that it imports.
-unexport PYTHONDONTWRITEBYTECODE
+unexport PYTHONDONTWRITEBYTECODE # with it, each of hundreds of processes compiles all that it imports
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s  %s\n", $$1, $$2}' Makefile
@@ -19,21 +17,22 @@ run: .venv-local/ready ## see the bundle work on this machine, then try it by ha
 test: ## everything that must hold: code, templates, build, behaviour
 	@echo "Environments and linters, then the tests: about six minutes on two cores."
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync code templates policies .venv-local/ready $(OTHER_PYTHON:%=.venv-system/ready)
-	.venv/bin/$(PYTEST) --cov
-	$(OTHER_PYTHON:%=.venv-system/bin/$(PYTEST) $$(grep -lE '(from|import) sms_cancel' tests/test_*.py))
+	@$(MAKE) --no-print-directory --jobs 2 tested $(OTHER_PYTHON:%=tested-on-%)
+tested: ; .venv/bin/python -m pytest --numprocesses 3 --cov
+tested-on-python3: # what ships, beside the tests above: it speaks once it has ended
+	@said="$$(.venv-system/bin/python -m pytest -p no:cacheprovider $$(grep -lE '(from|import) sms_cancel' tests/test_*.py))" && \
+	    echo "On python3 too: $$(echo "$$said" | tail -1)" || { echo "$$said"; exit 1; }
 
 code: .venv/ready
 	.venv/bin/ruff check --quiet && .venv/bin/ruff format --check --quiet && .venv/bin/mypy --no-error-summary
 	.venv/bin/zizmor --offline --quiet .github
-
-templates: .venv-sam/ready
+templates: .venv-sam/ready # what `sam validate --lint` runs, for more regions
 	.venv-sam/bin/cfn-lint --regions eu-west-3 us-gov-west-1 cn-north-1 eusc-de-east-1 -- template.yaml infra/[mp]*.yaml
-	SAM_CLI_TELEMETRY=0 .venv-sam/bin/sam validate --lint --region eu-west-3
-
 policies: .venv-checkov/ready # checkov exits with 0 also where it has judged nothing; it does not judge monitoring.yaml
-	@for file in template.yaml infra/pipeline.yaml; do \
-	    found="$$(.venv-checkov/bin/checkov --framework cloudformation --skip-download --compact --file $$file)"; \
-	    echo "$$found" | grep 'Passed checks: [1-9].* Failed checks: 0,' || { echo "$$found"; exit 1; }; done
+	@found="$$(.venv-checkov/bin/checkov --framework cloudformation --skip-download --compact --file template.yaml infra/pipeline.yaml)"; \
+	for file in template.yaml infra/pipeline.yaml; do echo "$$found" | grep -A 1 'PASSED for' | grep -q \
+	    "File: /$$file:" || { echo "checkov has judged nothing in $$file: $$found"; exit 1; }; done; \
+	echo "$$found" | grep 'Passed checks: [1-9].* Failed checks: 0,' || { echo "$$found"; exit 1; }
 
 faults bench: export PYTHONPATH = functions:tests:.
 faults: .venv/measure .venv-local/ready ## break what can be broken; each claim with its figure (Linux)
@@ -72,11 +71,10 @@ $(UV): requirements.txt # it has uv's version and hashes
 
 .venv/measure: .venv/ready
 	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --quiet --frozen --group measure && touch $@
-
 .venv/ready .venv-system/ready: GROUP = test
 .venv-system/ready: INTERPRETER = python3
 .venv/ready $(foreach each,system local sam checkov,.venv-$(each)/ready): uv.lock pyproject.toml $(UV)
 	@echo "Installing $(@D)" && UV_PROJECT_ENVIRONMENT=$(@D) $(UV) sync --quiet --frozen --no-python-downloads \
 	    --python "$(or $(INTERPRETER),$(PYTHON))" --group $(or $(GROUP),$(@D:.venv-%=%)) && touch $@
 
-.PHONY: help run test code templates policies faults bench deploy try-account commands lock sbom clean
+.PHONY: help run test tested tested-on-python3 code templates policies faults bench deploy try-account commands lock sbom clean
