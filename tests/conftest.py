@@ -12,6 +12,7 @@ from urllib.parse import quote, quote_plus
 import boto3
 import pytest
 from moto import mock_aws
+from moto.core import models
 from moto.sqs.models import Queue, sqs_backends
 
 from infra.local.provider import Provider
@@ -179,9 +180,9 @@ class Cloud:
     def _create_queue(self, name: str) -> str:
         return self.sqs.create_queue(QueueName=name)["QueueUrl"]
 
-    def _arn(self, queue_url: str) -> str:
-        answer = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
-        return answer["Attributes"]["QueueArn"]
+    @staticmethod
+    def _arn(queue_url: str) -> str:
+        return f"arn:aws:sqs:{REGION}:" + ":".join(queue_url.split("/")[-2:])
 
     def put_key(self, secret: str) -> None:
         self.secrets.put_secret_value(SecretId=self.secret_arn, SecretString=secret)
@@ -263,6 +264,8 @@ def cloud(monkeypatch, _clients) -> Iterator[Cloud]:
     for count in ("messages", "messages_delayed", "messages_not_visible"):
         # moto counts all messages anew for each one that is sent.
         monkeypatch.setattr(Queue, f"approximate_number_of_{count}", 0)
+    # Its handlers for calls to AWS without botocore, a thousand for each test: nobody makes any.
+    monkeypatch.setattr(models, "RESPONSES_METHODS", ())
     with mock_aws():
         yield Cloud(monkeypatch, _clients)
 
