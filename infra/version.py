@@ -7,6 +7,7 @@ The digest made here counts what a version holds as written in the template, and
 built. What CloudFormation alone knows, the values of parameters, is in ``VersionDescription``.
 """
 
+import copy
 import hashlib
 import json
 import logging
@@ -41,17 +42,16 @@ def mark(template: Path) -> None:
     description. So a new version always differs from the last one, and Lambda publishes it.
     """
     marked = yaml_parse(template.read_text())
-    for name, digest in _digests(template):
+    for name, digest in _digests(copy.deepcopy(marked), template.parent):
         marked["Resources"][name]["Properties"]["AutoPublishCodeSha256"] = digest
     template.write_text(json.dumps(marked, indent=2))
 
 
-def _digests(template: Path) -> Iterator[tuple[str, str]]:
-    written = yaml_parse(template.read_text())
+def _digests(written: dict[str, Any], built: Path) -> Iterator[tuple[str, str]]:
     folders = {}
     for name, resource in written["Resources"].items():
         if resource["Type"] == "AWS::Serverless::Function":
-            folders[name] = template.parent / resource["Properties"]["CodeUri"]
+            folders[name] = built / resource["Properties"]["CodeUri"]
             resource["Properties"]["CodeUri"] = "s3://bucket/key"  # SAM takes no folder
     session = boto3.Session(region_name="us-east-1")  # SAM wants one, and uses it nowhere here
     made = Translator({}, Parser(), boto_session=session).translate(written, {})

@@ -2,6 +2,8 @@
 
 import json
 import re
+from functools import partial
+from pathlib import Path
 
 import boto3
 import pytest
@@ -20,26 +22,32 @@ DOORS = FUNCTIONS[:2]
 OF_NO_VERSION = {"Code", "ReservedConcurrentExecutions", "Tags"}
 
 
+def deploy_into(folder: Path, text: str = WRITTEN, code: str = "1", bucket: str = "one") -> dict:
+    """Return what CloudFormation is given by a deployment: of a text, code and bucket."""
+    template = folder / "template.yaml"
+    built = yaml_parse(text)  # as `sam build` leaves it
+    for name in FUNCTIONS:
+        built["Resources"][name]["Properties"]["CodeUri"] = name
+        folder.joinpath(name, "sms_cancel").mkdir(parents=True, exist_ok=True)
+        folder.joinpath(name, "sms_cancel", "api.py").write_text(code)
+    template.write_text(json.dumps(built))
+    version.mark(template)
+    packaged = json.loads(template.read_text())  # as `sam deploy` packages it
+    for name in FUNCTIONS:
+        packaged["Resources"][name]["Properties"]["CodeUri"] = f"s3://{bucket}/{code}"
+    session = boto3.Session(region_name="eu-west-3")
+    return Translator({}, Parser(), boto_session=session).translate(packaged, {})
+
+
 @pytest.fixture
 def deployed(tmp_path):
-    """Return what CloudFormation is given by a deployment: of a text, code and bucket."""
+    return partial(deploy_into, tmp_path)
 
-    def deploy(text: str = WRITTEN, code: str = "1", bucket: str = "one") -> dict:
-        template = tmp_path / "template.yaml"
-        built = yaml_parse(text)  # as `sam build` leaves it
-        for name in FUNCTIONS:
-            built["Resources"][name]["Properties"]["CodeUri"] = name
-            tmp_path.joinpath(name, "sms_cancel").mkdir(parents=True, exist_ok=True)
-            tmp_path.joinpath(name, "sms_cancel", "api.py").write_text(code)
-        template.write_text(json.dumps(built))
-        version.mark(template)
-        packaged = yaml_parse(template.read_text())  # as `sam deploy` packages it
-        for name in FUNCTIONS:
-            packaged["Resources"][name]["Properties"]["CodeUri"] = f"s3://{bucket}/{code}"
-        session = boto3.Session(region_name="eu-west-3")
-        return Translator({}, Parser(), boto_session=session).translate(packaged, {})
 
-    return deploy
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """What CloudFormation is given by a deployment of the template as it is."""
+    return deploy_into(tmp_path_factory.mktemp("plain"))
 
 
 def function(stack: Stack, template: dict, name: str) -> dict:
@@ -107,7 +115,7 @@ def replaced(change: tuple[str, str]) -> str:
 
 
 def test_the_same_again_makes_no_version(deployed):
-    assert changed(deployed(), deployed()) == NONE
+    assert changed(plain, deployed()) == NONE
 
 
 def test_the_same_code_in_another_bucket_makes_no_version(deployed):
@@ -120,8 +128,8 @@ def test_the_same_code_in_another_bucket_makes_no_version(deployed):
 @pytest.mark.parametrize(
     "change", NO_CHANGE_OF_A_FUNCTION.values(), ids=NO_CHANGE_OF_A_FUNCTION.keys()
 )
-def test_what_no_version_holds_makes_none(deployed, change):
-    before, after = deployed(), deployed(replaced(change))
+def test_what_no_version_holds_makes_none(plain, deployed, change):
+    before, after = plain, deployed(replaced(change))
     assert before != after
     assert changed(before, after) == NONE
 
@@ -131,21 +139,19 @@ def test_changed_code_makes_a_version_and_is_a_change_for_lambda(deployed):
 
 
 @pytest.mark.parametrize("change", CHANGE_OF_ALL.values(), ids=CHANGE_OF_ALL.keys())
-def test_a_changed_setting_of_all_makes_a_version_of_each(deployed, change):
-    assert changed(deployed(), deployed(replaced(change))) == ALL
+def test_a_changed_setting_of_all_makes_a_version_of_each(plain, deployed, change):
+    assert changed(plain, deployed(replaced(change))) == ALL
 
 
 @pytest.mark.parametrize("change", CHANGE_OF_BOTH_DOORS.values(), ids=CHANGE_OF_BOTH_DOORS.keys())
-def test_a_setting_that_the_watch_has_of_its_own_makes_none_of_it(deployed, change):
+def test_a_setting_that_the_watch_has_of_its_own_makes_none_of_it(plain, deployed, change):
     both_doors = dict.fromkeys(DOORS, (True, True))
-    assert changed(deployed(), deployed(replaced(change))) == NONE | both_doors
+    assert changed(plain, deployed(replaced(change))) == NONE | both_doors
 
 
 @pytest.mark.parametrize("change", CHANGE_OF_THE_WORKER.values(), ids=CHANGE_OF_THE_WORKER.keys())
-def test_a_changed_setting_of_the_worker_makes_a_version_of_it_alone(deployed, change):
-    assert changed(deployed(), deployed(replaced(change))) == NONE | {
-        "WorkerFunction": (True, True)
-    }
+def test_a_changed_setting_of_the_worker_makes_a_version_of_it_alone(plain, deployed, change):
+    assert changed(plain, deployed(replaced(change))) == NONE | {"WorkerFunction": (True, True)}
 
 
 SECRET = f"arn:aws:secretsmanager:eu-west-3:{ACCOUNT}:secret:"
@@ -174,13 +180,10 @@ PARAMETERS = [
 
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=" ".join)
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_parameter_makes_a_version_exactly_when_it_changes_the_function(
-    deployed, parameters, name
-):
-    template = deployed()
-    before, after = Stack(template), Stack(template, **parameters)
-    function_changes = function(before, template, name) != function(after, template, name)
-    gets_a_version = versioned(before, template, name) != versioned(after, template, name)
+def test_a_parameter_makes_a_version_exactly_when_it_changes_the_function(plain, parameters, name):
+    before, after = Stack(plain), Stack(plain, **parameters)
+    function_changes = function(before, plain, name) != function(after, plain, name)
+    gets_a_version = versioned(before, plain, name) != versioned(after, plain, name)
     assert gets_a_version == function_changes
 
 
@@ -192,14 +195,12 @@ def test_each_parameter_is_tried():
 @pytest.mark.parametrize(
     ("name", "alone"), [("ApiFunction", {"OutcomeEvents"}), ("WatchFunction", set())]
 )
-def test_some_parameters_change_the_functions(deployed, name, alone):
-    template = deployed()
+def test_some_parameters_change_the_functions(plain, name, alone):
     changing = {
         each
         for parameters in PARAMETERS
         for each in parameters
-        if function(Stack(template), template, name)
-        != function(Stack(template, **parameters), template, name)
+        if function(Stack(plain), plain, name) != function(Stack(plain, **parameters), plain, name)
     }
     assert changing == {
         "ApiKeySecretArn", "ApiKeySecretKmsKeyArn", "SmsPartnerUrl", "SmsPartnerFormat",
@@ -207,24 +208,23 @@ def test_some_parameters_change_the_functions(deployed, name, alone):
     }  # fmt: skip
 
 
-def test_no_description_is_longer_than_lambda_takes(deployed):
-    template = deployed()
-    parameters = template["Parameters"]
+def test_no_description_is_longer_than_lambda_takes(plain):
+    parameters = plain["Parameters"]
     [of_a_secret] = re.findall(r"{1,(\d+)}", parameters["ApiKeySecretArn"]["AllowedPattern"])
     longest = {
         name: "x" * parameters[name]["MaxLength"]
         for name in ("SmsPartnerUrl", "SubnetIds", "SecurityGroupIds")
     }
     stack = Stack(
-        template,
+        plain,
         **longest,
         ApiKeySecretArn=SECRET.replace("eu-west-3", "ap-southeast-1") + "x" * int(of_a_secret),
         OutcomeEvents="false",
     )
     for name in FUNCTIONS:
-        _, description = versioned(stack, template, name)
+        _, description = versioned(stack, plain, name)
         assert len(description) <= 256 - len("1000") + len("70")  # SQS takes up to 1,000 receives
-        assert len(function(stack, template, name)["Description"]) <= 256
+        assert len(function(stack, plain, name)["Description"]) <= 256
 
 
 def test_the_deployment_marks_what_it_deploys(monkeypatch):
