@@ -41,7 +41,8 @@ def project(tmp_path, artifacts):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(stack.ROOT / folder, copy / folder, ignore=ignored)
     shutil.copy(stack.ROOT / "template.yaml", copy)
-    shutil.copytree(artifacts, copy / "build" / "function")
+    (copy / "build").mkdir()
+    (copy / "build" / "function").symlink_to(artifacts)
     (copy / "build" / "function.ready").touch()
     return copy
 

@@ -1,8 +1,10 @@
 """``make try-account`` on the local stack: what a person with an account runs."""
 
 import os
+import shutil
 import subprocess
 import threading
+from functools import partial
 
 import pytest
 
@@ -33,6 +35,25 @@ the secret is retained, and can still be decrypted
 """
 
 
+# What `sam build` runs here: test_build.py holds to it that the real one makes what is copied.
+RECIPE = """
+build-ApiFunction build-WorkerFunction:
+	"$(PYTHON)" -m pip --version
+	cp -R "{}/." "$(ARTIFACTS_DIR)"
+"""
+
+
+@pytest.fixture
+def project(tmp_path, artifacts):
+    """A copy of what it takes, whose build meets that of no other test and takes no time."""
+    for folder in ("functions", "infra"):
+        shutil.copytree(stack.ROOT / folder, tmp_path / folder)
+    (tmp_path / "functions" / "Makefile").write_text(RECIPE.format(artifacts))
+    for file in ("template.yaml", "samconfig.toml"):
+        shutil.copy(stack.ROOT / file, tmp_path)
+    return tmp_path
+
+
 @pytest.fixture
 def endpoint():
     with stack.ministack(str(LOCAL_PYTHON)) as url:
@@ -61,11 +82,16 @@ def _repaired(endpoint):
     thread.join()
 
 
-def try_account(endpoint, *arguments, **more):
+@pytest.fixture
+def try_account(endpoint, project):
+    return partial(run, endpoint, project)
+
+
+def run(endpoint, project, *arguments, **more):
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MAKE"))}
     return subprocess.run(
         [SAM_PYTHON, "-m", "infra.try_account", *arguments],
-        cwd=stack.ROOT,
+        cwd=project,
         env=kept
         | {
             "AWS_ENDPOINT_URL": endpoint,
@@ -81,8 +107,8 @@ def try_account(endpoint, *arguments, **more):
     )
 
 
-def test_everything_holds_and_nothing_is_left(endpoint, provider_url):
-    ended = try_account(endpoint, f"SmsPartnerUrl={provider_url}", SMSPARTNER_API_KEY=KEY)
+def test_everything_holds_and_nothing_is_left(try_account, endpoint, provider_url):
+    ended = try_account(f"SmsPartnerUrl={provider_url}", SMSPARTNER_API_KEY=KEY)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     *claims, verdict = ended.stdout.splitlines()
     assert claims == [f"held          {claim}" for claim in CLAIMS.splitlines()]
@@ -92,8 +118,8 @@ def test_everything_holds_and_nothing_is_left(endpoint, provider_url):
     assert stack.client(endpoint, "lambda").list_functions()["Functions"] == []
 
 
-def test_a_deployment_that_fails_is_said_and_cleared_away(endpoint):
-    ended = try_account(endpoint, "ReservedConcurrency=-1")
+def test_a_deployment_that_fails_is_said_and_cleared_away(try_account, endpoint):
+    ended = try_account("ReservedConcurrency=-1")
     assert ended.returncode == 1
     assert "DID NOT HOLD  each deployment succeeds" in ended.stdout
     assert "ReservedConcurrency" in ended.stderr
