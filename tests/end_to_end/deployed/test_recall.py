@@ -172,8 +172,11 @@ def recall_id(bundle):
     return max(recalled, key=lambda each: each["timestamp"])["recall_id"]
 
 
-def test_of_five_thousand_each_has_the_outcome_that_the_provider_has(place, bundle, provider):
+def test_of_five_thousand_each_has_the_outcome_that_the_provider_has(
+    place, bundle, provider, monkeypatch
+):
     """Broken answers, poison on the queue, some too late; and all of it asked for twice."""
+    monkeypatch.setattr(follow, "POLL_S", 2)  # each look reads thousands of lines
     ids = schedule_campaign(provider)
     send_at = (datetime.now(UTC) + timedelta(minutes=55)).isoformat()
     assert recall(ids, "--send-at", send_at) == 0
