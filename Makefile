@@ -53,7 +53,7 @@ commands: .venv-local/ready ## install recall and redrive
 lock: $(UV) ## pin what pyproject.toml asks for: uv.lock and both requirements.txt (UPGRADE=1: newer versions)
 	$(UV) lock --quiet --python "$(PYTHON)" $(if $(UPGRADE),--upgrade)
 	$(UV) export --quiet --frozen --only-group functions --no-annotate --no-header -o functions/requirements.txt
-	$(UV) export --quiet --frozen --no-emit-project --group test --group uv --no-hashes --no-annotate -o .venv-uv/pins.txt
+	$(UV) export --quiet --frozen --no-emit-project --group code --group uv --no-hashes --no-annotate -o .venv-uv/pins.txt
 	$(UV) pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes --no-annotate \
 	    --no-emit-index-url --no-header -o requirements.txt .venv-uv/pins.txt
 
@@ -71,10 +71,10 @@ $(UV): requirements.txt # it has uv's version and hashes
 
 .venv/measure: .venv/ready
 	@UV_PROJECT_ENVIRONMENT=.venv $(UV) sync --quiet --frozen --group measure && touch $@
-.venv/ready .venv-system/ready: GROUP = test
-.venv-system/ready: INTERPRETER = python3
+.venv/ready: GROUP = code --python "$(PYTHON)"
+.venv-system/ready: GROUP = test --python python3
 .venv/ready $(foreach each,system local sam checkov,.venv-$(each)/ready): uv.lock pyproject.toml $(UV)
 	@echo "Installing $(@D)" && UV_PROJECT_ENVIRONMENT=$(@D) $(UV) sync --quiet --frozen --no-python-downloads \
-	    --python "$(or $(INTERPRETER),$(PYTHON))" --group $(or $(GROUP),$(@D:.venv-%=%)) && touch $@
-
+	    --group $(or $(GROUP),$(@D:.venv-%=%) --python "$(PYTHON)") \
+	    && find $(@D) -path '*/awscli/examples/*' -delete -o -type f -path '*/awscli/botocore/data/*.json' -exec gzip -1f {} + && touch $@ # 130 MB
 .PHONY: help run test tested tested-on-python3 code templates policies faults bench deploy try-account commands lock sbom clean

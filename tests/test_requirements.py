@@ -14,7 +14,7 @@ from infra.local.stack import ROOT
 
 UV = ROOT / ".venv-uv" / "bin" / "uv"
 EXPORTED = {
-    "requirements.txt": ("--group", "test", "--group", "uv"),
+    "requirements.txt": ("--group", "code", "--group", "uv"),
     "functions/requirements.txt": ("--only-group", "functions"),
 }
 LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
