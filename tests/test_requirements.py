@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 
@@ -119,15 +120,24 @@ def is_3_11():
     return asked.returncode == 0
 
 
+@pytest.fixture(scope="module")
+def oldest_pip(tmp_path_factory):
+    """Python 3.11 with the oldest pip, which the newest one brings there."""
+    folder = tmp_path_factory.mktemp("oldest")
+    subprocess.run([PYTHON_3_11, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / "bin" / "python"
+    newest = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+    subprocess.run([*newest, "install", "--quiet", f"pip=={OLDEST_PIP}"], check=True)
+    return [python, "-m", "pip", "--disable-pip-version-check"]
+
+
 @pytest.mark.skipif(not is_3_11(), reason="neither python3.11 nor python3 is Python 3.11")
 @pytest.mark.parametrize("path", EXPORTED)
-def test_the_oldest_pip_takes_what_is_exported(path, tmp_path):
-    python = tmp_path / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([PYTHON_3_11, "-m", "venv", tmp_path], check=True)
-    subprocess.run([*pip, f"pip=={OLDEST_PIP}"], check=True)
+def test_the_oldest_pip_takes_what_is_exported(path, oldest_pip):
+    version = subprocess.run([*oldest_pip, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.startswith(f"pip {OLDEST_PIP} ")
     resolved = subprocess.run(
-        [*pip, "--dry-run", "--requirement", ROOT / path],
+        [*oldest_pip, "install", "--quiet", "--dry-run", "--requirement", ROOT / path],
         capture_output=True,
         text=True,
         check=False,
