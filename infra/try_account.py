@@ -218,7 +218,15 @@ def delete(trial: Trial) -> None:
 
 
 def _outcome(trial: Trial) -> bool:
-    return bool(trial.cancel()[1].get("outcome") == trial.expected)
+    """Tell whether a cancel over HTTP ends as expected; 503 and 504 ask the caller to try again."""
+    answers = []
+
+    def settled() -> bool:
+        answers.append(trial.cancel())
+        return answers[-1][0] not in (503, 504)
+
+    _eventually(settled)
+    return bool(answers[-1][1].get("outcome") == trial.expected)
 
 
 def _raised(trial: Trial) -> bool:
