@@ -285,9 +285,11 @@ def test_it_speaks_tls(provider, tmp_path):
     if openssl is None:
         pytest.skip("openssl, which makes the certificate, is not installed")
     certificate, private = tmp_path / "certificate.pem", tmp_path / "private.pem"
-    command = f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-    command += f" -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -out {certificate}"
-    subprocess.run([*command.split(), "-keyout", private], check=True, capture_output=True)
+    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
+    options += " -addext subjectAltName=IP:127.0.0.1"
+    files = ["-out", certificate, "-keyout", private]
+    command = [openssl, "req", *options.split(), *files]
+    subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, private)
     trust = ssl.create_default_context(cafile=certificate)

@@ -114,7 +114,7 @@ def replaced(change: tuple[str, str]) -> str:
     return WRITTEN.replace(found, instead)
 
 
-def test_the_same_again_makes_no_version(deployed):
+def test_the_same_again_makes_no_version(plain, deployed):
     assert changed(plain, deployed()) == NONE
 
 

@@ -24,10 +24,11 @@ REFUSALS = {
     429: Outcome.THROTTLED,
 }
 
-# The published success has two XML declarations, which no parser accepts. ``*+`` never backtracks.
+# The published success has two XML declarations, which no parser accepts. ``*+`` never backtracks;
+# after a group, Python 3.11.2 does not match it.
 _XML = re.compile(
     r"(?s)(?:<\?xml[^>]*+>\s*+)*+<result>\s*+<entry>\s*+(true|false)\s*+</entry>\s*+"
-    r"<entry>\s*+([0-9]{1,9})\s*+</entry>\s*+(?:<entry>)?(?:(?!<entry|</?result).)*+</result>"
+    r"<entry>\s*+([0-9]{1,9})\s*+</entry>\s*+(?:<entry>)?(?:(?!<entry|</?result).)*</result>"
 )
 
 
