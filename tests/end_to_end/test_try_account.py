@@ -37,7 +37,7 @@ the secret is retained, and can still be decrypted
 
 # What `sam build` runs here: test_build.py holds to it that the real one makes what is copied.
 RECIPE = """
-build-ApiFunction build-WorkerFunction:
+build-ApiFunction build-WorkerFunction build-WatchFunction:
 	"$(PYTHON)" -m pip --version
 	cp -R "{}/." "$(ARTIFACTS_DIR)"
 """
