@@ -35,6 +35,11 @@ class BulkDoor:
         self.script = deque()
         self.log = []  # (text, Unix milliseconds)
         self.looks = deque()  # functions, each called before the log is read once
+        self.asked = []  # the other calls of AWS's API, by name
+        self.denied = set()  # which of them are
+        self.concurrency = 5
+        self.latencies_ms = [100]  # one for each period
+        self.waiting = 0  # messages on the queue
         self._lock = threading.Lock()
 
     def take(self, body):
@@ -72,6 +77,20 @@ class BulkDoor:
         more = {"nextToken": str(position + 2)} if len(found) > position + 1 else {}
         return {"events": found[position - 1 : position + 1]} | more
 
+    def look(self, name):
+        """Answer what is asked for a forecast; return status and answer."""
+        self.asked.append(name)
+        if name in self.denied:
+            return 403, {"__type": "AccessDenied", "Code": "AccessDenied", "message": "not you"}
+        scaling = {"MaximumConcurrency": self.concurrency}
+        mapping = {"UUID": "uuid-1", "BatchSize": 10, "ScalingConfig": scaling}
+        points = [{"ExtendedStatistics": {"p90": each}} for each in self.latencies_ms]
+        return 200, {
+            "ListEventSourceMappings": {"EventSourceMappings": [mapping]},
+            "GetMetricStatistics": {"Datapoints": points},
+            "GetQueueAttributes": {"Attributes": {"ApproximateNumberOfMessages": self.waiting}},
+        }[name]
+
     def describe(self):
         if self.refusal:
             return REFUSED.format(*self.refusal)
@@ -98,10 +117,15 @@ def serve():
                     self.close_connection = True
                 else:
                     self.reply(*step)
-            elif "X-Amz-Target" in self.headers:
+            elif self.headers.get("X-Amz-Target", "").endswith("FilterLogEvents"):
                 self.reply(200, door.read_log(json.loads(body)), {})
+            elif "X-Amz-Target" in self.headers:
+                self.reply(*door.look(self.headers["X-Amz-Target"].partition(".")[2]), {})
             else:
                 self.reply(400 if door.refusal else 200, door.describe(), {})
+
+        def do_GET(self):
+            self.reply(*door.look("ListEventSourceMappings"), {})
 
         def reply(self, status, answer, headers):
             text = answer if isinstance(answer, str) else json.dumps(answer)
@@ -119,6 +143,7 @@ def serve():
         door.outputs = {
             "ApiUrl": door.url,
             "QueueUrl": "https://sqs.eu-west-3.amazonaws.com/123456789012/queue",
+            "QueueArn": "arn:aws:sqs:eu-west-3:123456789012:queue",
             "DeadLetterQueueUrl": "https://sqs.eu-west-3.amazonaws.com/123456789012/dead-letters",
             "WorkerLogGroupName": "worker",
         }

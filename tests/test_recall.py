@@ -17,7 +17,7 @@ from infra.operate import recall as command
 from infra.operate import sending, stack
 
 IDS = [str(number) for number in range(1, 12_346)]
-ENDPOINT = "AWS_ENDPOINT_URL_CLOUDFORMATION"
+ENDPOINT = "AWS_ENDPOINT_URL"
 
 
 @pytest.fixture

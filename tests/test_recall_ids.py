@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from infra.operate.ending import Ending, ExitCode
-from infra.operate.ids import read
+from infra.operate.ids import Wanted, read
 
 EXCEL = 'messageId;"Nom (a, b, c)"\r\n300;"Ana"\r\n301;"Bo, Cy"\r\n'
 UNICODE_TEXT = "Pr\u00e9nom\tmessageId\r\nZo\u00e9\t300\r\nNo\u00ebl\t301\r\n"
@@ -75,16 +75,16 @@ def test_however_it_is_written_the_ids_are_the_same(data):
 
 def test_a_column_is_chosen_by_its_name_whatever_its_case():
     data = b"phone1;SMS id\n0600000000;300\n0600000001;301\n"
-    assert read(data, "sms ID ") == (["300", "301"], 0, "SMS id")
-    assert read(data.replace(b"SMS ", b"SMS\xc2\xa0"), "sms id").ids == ["300", "301"]
+    assert read(data, Wanted("sms ID ")) == (["300", "301"], 0, "SMS id", {})
+    assert read(data.replace(b"SMS ", b"SMS\xc2\xa0"), Wanted("sms id")).ids == ["300", "301"]
 
 
 def test_a_chosen_column_may_have_a_delimiter_in_its_name():
-    assert read(b'"id, SMS";x\n300;1\n301;2\n', "id, SMS").ids == ["300", "301"]
+    assert read(b'"id, SMS";x\n300;1\n301;2\n', Wanted("id, SMS")).ids == ["300", "301"]
 
 
 def test_duplicates_are_counted_and_order_is_kept():
-    assert read(b"302\n300\n302\n302\n") == (["302", "300"], 2, None)
+    assert read(b"302\n300\n302\n302\n") == (["302", "300"], 2, None, {})
 
 
 def test_the_longest_id_is_valid_and_so_are_leading_zeros():
@@ -93,7 +93,7 @@ def test_the_longest_id_is_valid_and_so_are_leading_zeros():
 
 def refusal(data, column=None):
     with pytest.raises(Ending) as refused:
-        read(data, column)
+        read(data, Wanted(column))
     assert refused.value.code is ExitCode.NOTHING_SENT
     return str(refused.value)
 

@@ -20,8 +20,8 @@ from infra.operate import recall as command
 def door(cloud, monkeypatch):
     with bulk_door.serve() as served:
         served.outputs["DeadLetterQueueUrl"] = cloud.dead_letter_queue_url
-        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDFORMATION", served.url)
-        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", served.url)
+        for service in ("CLOUDFORMATION", "CLOUDWATCH", "CLOUDWATCH_LOGS", "LAMBDA"):
+            monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", served.url)
         yield served
 
 

@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
 
 
 class Ending(Exception):
-    """The command cannot go on; the text says why and what to do."""
+    """The command cannot go on; the text says why and what to do, its notes what was done."""
 
     def __init__(self, text: str, code: ExitCode = ExitCode.NOTHING_SENT) -> None:
         super().__init__(text)
@@ -29,22 +29,26 @@ class Ending(Exception):
 
 
 def run(name: str, again: str, command: Callable[[], ExitCode]) -> ExitCode:
-    """Run a command; say how it ended, and return its exit code.
+    """Run a command; say how it ended, first what to do next, and return its exit code.
 
     ``again`` says what the same command does where it stopped half-way.
     """
     try:
         return command()
     except Ending as ending:
-        console.print(f"{name}: {ending}")
-        code = ending.code
-    except KeyboardInterrupt:
-        console.print(f"{name}: interrupted")
-        code = ExitCode.INTERRUPTED
-    except Exception:  # noqa: BLE001  whatever it is, it must not end with exit code 1
+        is_begun = ending.code is ExitCode.UNFINISHED
+        return _end(name, f"{ending}. {again}" if is_begun else str(ending), ending, ending.code)
+    except KeyboardInterrupt as interrupt:
+        return _end(name, f"interrupted. {again}", interrupt, ExitCode.INTERRUPTED)
+    except Exception as error:  # noqa: BLE001  whatever it is, it must not end with exit code 1
+        text = f"this is a bug of {name}: report it with the lines below. {again}"
+        code = _end(name, text, error, ExitCode.BUG)
         traceback.print_exc()
-        console.print(f"{name}: this is a bug of {name}")
-        code = ExitCode.BUG
-    if code is not ExitCode.NOTHING_SENT:
-        console.print(again)
+        return code
+
+
+def _end(name: str, text: str, error: BaseException, code: ExitCode) -> ExitCode:
+    console.print(f"{name}: {text.replace('.. ', '. ')}")
+    for note in getattr(error, "__notes__", []):
+        console.print(note)
     return code

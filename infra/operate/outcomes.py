@@ -3,9 +3,10 @@
 import csv
 import os
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import dead_letters
 from .ending import Ending
@@ -21,7 +22,7 @@ class Settled(NamedTuple):
     """What became of one id. ``time``: ISO 8601, of the log line or of the dead letter."""
 
     outcome: str
-    code: int | str | None
+    code: int | None
     time: str
 
 
@@ -66,7 +67,8 @@ class Outcomes:
         if is_ours and at_ms >= self._begun_ms:
             outcome = dead_letters.attribute(message, "outcome") or DEAD_LETTERED
             code = dead_letters.attribute(message, "code")
-            self._settle(message_id, Settled(outcome, code, _iso(at_ms)))
+            number = int(code) if code and code.isdigit() else None
+            self._settle(message_id, Settled(outcome, number, _iso(at_ms)))
 
     def _is_done(self, message_id: str) -> bool:
         known = self._settled[message_id]
@@ -80,15 +82,19 @@ class Outcomes:
     def counts(self) -> Counter[str]:
         return Counter(each.outcome if each else UNDECIDED for each in self._settled.values())
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield what became of each id, with the names of COLUMNS."""
+        for message_id, settled in self._settled.items():
+            row = (message_id, *(settled or (UNDECIDED, None, None)), self.recall_id)
+            yield dict(zip(COLUMNS, row, strict=True))
+
     def write(self, path: Path) -> None:
         """Write the results as a CSV. It is there whole or not at all."""
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with part.open("w", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(COLUMNS)
-            for message_id, settled in self._settled.items():
-                known = settled or (UNDECIDED, None, None)
-                rows.writerow((message_id, *known, self.recall_id))
+            table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            table.writeheader()
+            table.writerows(self.rows())
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

@@ -1,4 +1,4 @@
-"""Many ids onto the queue, by the HTTP API: a thousand a request, several requests at once."""
+"""Many ids onto the queue, by the HTTP API: many a request, several requests at once."""
 
 import signal
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from botocore.exceptions import ConnectionError as NoConnection
 from botocore.exceptions import HTTPClientError
 
 from .ending import Ending, ExitCode, console
-from .stack import AT_ONCE, Stack, explained, json_object
+from .plan import Plan, Request
+from .stack import Stack, explained, json_object
 
 PATH = "/cancellations"
-CHUNK = 1000  # the most that the API takes
 PAUSES_S = (1, 2, 4, 8, 15, 15, 15)  # a minute in all
 LONGEST_PAUSE_S = 30  # whatever Retry-After says, because the campaign does not wait
 
@@ -35,64 +35,67 @@ class Trouble(NamedTuple):
 
 @dataclass
 class Sender:
-    """Puts ids on the queue; calls ``keep`` with those that it took, ``tell`` with troubles.
-
-    ``campaign``: recallId and sendAt, the same in each request.
-    """
+    """Puts ids on the queue; calls ``keep`` with those that it took, ``tell`` with troubles."""
 
     stack: Stack
-    campaign: dict[str, str]
+    recall_id: str
     keep: Callable[[list[str]], None]
     tell: Callable[[str], None]
     _stopped: Event = field(default_factory=Event)
 
-    def send(self, ids: list[str]) -> None:
-        """Send all; raise Ending where not all could be sent.
+    def send(self, plan: Plan) -> None:
+        """Send all in their order; raise Ending where not all could be sent.
 
-        Requests that are under way are waited for, at Ctrl-C too; a second Ctrl-C ends them.
+        A request that is tried again does not hold up the others. Requests that are under way are
+        waited for, at Ctrl-C too; a second Ctrl-C ends them.
         """
         sent: list[Future[None]] = []
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(plan.at_once) as pool:
             try:
-                starts = range(0, len(ids), CHUNK)
-                sent += (pool.submit(self._send_chunk, ids[at : at + CHUNK]) for at in starts)
+                sent += (pool.submit(self._send_request, each) for each in plan.requests())
                 for each in sent:
                     each.result()
             except KeyboardInterrupt:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
                 self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-                console.print(f"stopping, waiting for {sum(map(Future.running, sent))} requests")
+                running = sum(map(Future.running, sent))
+                console.print(f"stopping, waiting for {running} requests (run it again to go on)")
                 raise
             finally:
                 self._stopped.set()
                 pool.shutdown(cancel_futures=True)
 
-    def _send_chunk(self, ids: list[str]) -> None:
+    def _send_request(self, request: Request) -> None:
         try:
             with explained(ExitCode.UNFINISHED):
-                self._insist(ids)
+                self._insist(request)
         except BaseException:
             self._stopped.set()  # the others would only meet the same
             raise
 
-    def _insist(self, ids: list[str]) -> None:
+    def _insist(self, request: Request) -> None:
         for pause_s in (*PAUSES_S, None):
             if self._stopped.is_set():
                 return
-            ids, trouble = self._offer(ids)
+            ids, trouble = self._offer(request)
             if not ids:
                 return
             if pause_s is None:
                 text = f"{trouble.why.rstrip('.')}, at each of {len(PAUSES_S) + 1} tries"
                 raise Ending(text, ExitCode.UNFINISHED)
+            request = request._replace(ids=ids)
             self.tell(trouble.why)
             self._stopped.wait(max(pause_s, trouble.pause_s))
 
-    def _offer(self, ids: list[str]) -> tuple[list[str], Trouble]:
-        """Send ids once; return those that the queue has not taken, and why."""
+    def _offer(self, request: Request) -> tuple[list[str], Trouble]:
+        """Send a request once; return the ids that the queue has not taken, and why."""
+        ids, send_at = request
+        body = {"messageIds": ids, "recallId": self.recall_id}
+        if send_at and send_at > self.stack.now():  # the API refuses a time in the past
+            body["sendAt"] = send_at.isoformat()
         try:
-            answer = self.stack.post(PATH, {"messageIds": ids, **self.campaign})
+            answer = self.stack.post(PATH, body)
         except (HTTPClientError, NoConnection) as error:
             return ids, Trouble(f"no answer from the API ({type(error).__name__})")
         status, document = answer.status_code, json_object(answer.content)

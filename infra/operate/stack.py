@@ -2,9 +2,10 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
 
 from .ending import Ending, ExitCode
+from .plan import AT_ONCE
 
 LOCAL = Path(__file__).parents[2] / "build" / "local-stack.json"  # and local-stack-*.json
-AT_ONCE = 8  # requests to the API, which lets a hundred through
 API_TIMEOUT_S = (5, 35)  # API Gateway answers within 30 s
 
 LOGGED_OUT = re.compile(
@@ -38,6 +39,7 @@ class Stack:
 
     def __init__(self, name: str, local: dict[str, str] | None = None) -> None:
         self.name = name
+        self.is_local = local is not None
         core = botocore.session.Session()
         self._client_options: dict[str, Any] = {}
         if local:
@@ -50,6 +52,7 @@ class Stack:
         outputs = self._describe()
         self.api_url = local["api_url"] if local else outputs["ApiUrl"]
         self.queue_url = outputs["QueueUrl"]
+        self.queue_arn = outputs["QueueArn"]
         self.dead_letter_queue_url = outputs["DeadLetterQueueUrl"]
         self.log_group_name = outputs["WorkerLogGroupName"]
         self._credentials = self._session.get_credentials()
@@ -60,9 +63,13 @@ class Stack:
             max_pool_connections=AT_ONCE,
         )
 
-    def client(self, service: str, tries: int = 3) -> Any:
+    def now(self) -> datetime:
+        """Return the time by AWS's clock: this machine's may be wrong by minutes."""
+        return self.begun_at + timedelta(seconds=time.monotonic() - self._begun_at_s)
+
+    def client(self, service: str, tries: int = 3, timeout_s: float = 30) -> Any:
         retries = {"mode": "standard", "total_max_attempts": tries}
-        config = Config(connect_timeout=5, read_timeout=30, retries=retries)
+        config = Config(connect_timeout=5, read_timeout=timeout_s, retries=retries)
         return self._session.client(service, config=config, **self._client_options)
 
     def post(self, path: str, body: dict[str, Any]) -> AWSResponse:
@@ -80,7 +87,7 @@ class Stack:
     def _describe(self) -> dict[str, str]:
         answer = self.client("cloudformation").describe_stacks(StackName=self.name)
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        # This machine's clock may be wrong by minutes.
+        self._begun_at_s = time.monotonic()
         self.begun_at = parsedate_to_datetime(date) if date else datetime.now(UTC)
         [described] = answer["Stacks"]
         return {each["OutputKey"]: each["OutputValue"] for each in described.get("Outputs", [])}

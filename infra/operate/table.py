@@ -24,6 +24,9 @@ SIGNATURES = {
 }
 
 
+SHOWN = 20  # wrong lines: more of them mean the wrong file, or the wrong column
+
+
 class Row(NamedTuple):
     """A row that is not empty; ``cells`` have no white space around them."""
 
@@ -57,7 +60,8 @@ def _text(data: bytes) -> str:
         return data.decode("utf-16")
     if b"\0" in data:  # UTF-16 without a mark: every other byte of digits and delimiters is zero
         is_little = data[1::2].count(0) > data[::2].count(0)
-        return data.decode("utf-16-le" if is_little else "utf-16-be")
+        text = data.decode("utf-16-le" if is_little else "utf-16-be")
+        return text if re.search("[0-9]", text) and "\ufffe" not in text else "\0"
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -95,3 +99,15 @@ def first_row(text: str, delimiter: str) -> list[str]:
     """Return the cells of the first line that is not empty, as far as they can be told."""
     first = next((line for line in re.split("[\r\n]", text) if line.strip()), "")
     return next(csv.reader([first[:10_000]], delimiter=delimiter, skipinitialspace=True), [])
+
+
+def shown(cell: str) -> str:
+    """Return the beginning of a cell, with what is invisible escaped."""
+    return repr(cell[:40])
+
+
+def refuse(what: str, troubles: list[str]) -> None:
+    """Raise Ending with the first troubles; what is empty is none."""
+    if wrong := [each for each in troubles if each]:
+        more = [f"and {len(wrong) - SHOWN:,} more"] if len(wrong) > SHOWN else []
+        raise Ending("\n  ".join([f"{what}:", *wrong[:SHOWN], *more]))

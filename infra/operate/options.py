@@ -1,0 +1,58 @@
+"""What ``recall`` is told to do."""
+
+import argparse
+from pathlib import Path
+
+from . import times
+from .times import Reader, Unclear
+
+PROGRAMS = "for a program: one JSON object per id on standard output, at the end"
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options, ``times`` a Reader and ``send_at`` a time or None among them."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    is_timed = options.send_at is not None or options.send_at_column is not None
+    if (options.timezone or options.day_first) and not is_timed:
+        parser.error("--timezone and --day-first need --send-at or --send-at-column")
+    if options.json and not (options.wait or options.dry_run):
+        parser.error("--json needs --wait or --dry-run: nothing is known of an id before")
+    try:
+        zone = times.zone(options.timezone) if options.timezone is not None else None
+    except Unclear as unclear:
+        parser.error(f"--timezone: {options.timezone!r} {unclear}")
+    options.times = Reader(zone, options.day_first)
+    try:
+        text = options.send_at
+        options.send_at = None if text is None else options.times.read(text.strip())
+    except Unclear as unclear:
+        parser.error(f"--send-at: {text!r} {unclear}")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recall",
+        description="Cancel the scheduled SMS of a whole campaign, and say what became of each.",
+        epilog="Exit codes: 0 all done, 1 some not cancelled, 2 nothing sent, 3 not all could be "
+        "sent or are decided, 70 a bug, 130 interrupted. The same command again is harmless.",
+    )
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the ids, one per line or in a CSV; - is standard input")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--stack", metavar="NAME", help="the stack that the bundle is deployed as")
+    place.add_argument("--local", action="store_true", help="the stack of a running `make run`")
+    when = parser.add_mutually_exclusive_group()
+    at = f"when the SMS leave, like {times.example()}"
+    when.add_argument("--send-at", metavar="TIME", help=at)
+    when.add_argument("--send-at-column", metavar="NAME", help="the column with each SMS's time")
+    add("--timezone", metavar="ZONE", help="of times without an offset, like Europe/Paris")
+    add("--day-first", action="store_true", help="03/04/2030 is 3 April")
+    add("--column", metavar="NAME", help="the column of the CSV that holds the ids")
+    add("--yes", action="store_true", help="do not ask")
+    add("--wait", action="store_true", help="follow all to the end, and write the results")
+    add("--dry-run", action="store_true", help="check all, say what would be done, send nothing")
+    add("--results", type=Path, default=Path("results.csv"), help="default: %(default)s")
+    add("--json", action="store_true", help=PROGRAMS)
+    return parser

@@ -1,0 +1,103 @@
+"""Times as people and exports write them: what may be read in two ways is refused, not guessed."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+CUT_OFF = timedelta(minutes=5)  # before the send time; SMS Partner cancels nothing later
+
+FORM = re.compile(
+    r"""(?: (?P<year>\d{4}) (?P<a>[-/.]) (?P<month>\d{1,2}) (?P=a) (?P<day>\d{1,2})
+          | (?P<one>\d{1,2}) (?P<b>[-/.]) (?P<two>\d{1,2}) (?P=b) (?P<last>\d{4}) )
+        (?: (?: T | ,?\s+ )
+            (?P<hour>\d{1,2}) [:h] (?P<minute>\d{2}) (?: :(?P<second>\d{2}) (?:\.(?P<part>\d+))? )?
+            \s* (?P<offset> Z | UTC | [+-]\d{2} (?: :?\d{2} )? )? )?""",
+    re.VERBOSE | re.ASCII | re.IGNORECASE,
+)
+
+
+class Unclear(Exception):
+    """A text is not one certain time. The exception's text says why, as the end of a sentence."""
+
+
+class Reader(NamedTuple):
+    """Reads times. ``zone``: of those without an offset; ``day_first``: 03/04/2030 is 3 April.
+
+    The forms are 2030-01-15 and 15/01/2030, also with dots, dashes or slashes, then 09:00 or
+    09:00:00 and an offset, such as Z or +01:00, unless there is a zone.
+    """
+
+    zone: ZoneInfo | None = None
+    day_first: bool = False
+
+    def read(self, text: str) -> datetime:
+        """Return a time with an offset; raise Unclear where it is not certain."""
+        if not text:
+            raise Unclear("is empty")
+        if not (found := FORM.fullmatch(text)):
+            raise Unclear(f"is not a time like {example()}")
+        if not found["hour"]:
+            raise Unclear("has no time of day")
+        part = (found["part"] or "")[:6].ljust(6, "0")
+        clock = [int(each or 0) for each in (*found.group("hour", "minute", "second"), part)]
+        try:
+            local = datetime(*self._date(found), *clock)  # type: ignore[arg-type]  # noqa: DTZ001
+            time = self._place(local, (found["offset"] or "").upper())
+            _ = time.astimezone(UTC) - CUT_OFF  # before the calendar's first day?
+        except (ValueError, OverflowError):
+            raise Unclear("is not a time of the calendar") from None
+        return time
+
+    def _date(self, found: re.Match[str]) -> tuple[int, int, int]:
+        """Return year, month, day."""
+        if found["year"]:
+            return int(found["year"]), int(found["month"]), int(found["day"])
+        year, one, two = (int(found[each]) for each in ("last", "one", "two"))
+        if self.day_first or one > 12 or one == two:
+            return year, two, one
+        if two > 12:
+            return year, one, two
+        either = f"{year}-{two:02}-{one:02} or {year}-{one:02}-{two:02}"
+        raise Unclear(f"may be {either}: write it so, or pass --day-first if the day comes first")
+
+    def _place(self, local: datetime, offset: str) -> datetime:
+        if offset:
+            return datetime.fromisoformat(local.isoformat() + offset.replace("UTC", "Z"))
+        if not self.zone:
+            raise Unclear(f"has no offset: write it like {example()}, or pass --timezone")
+        first, second = (local.replace(tzinfo=self.zone, fold=fold) for fold in (0, 1))
+        if first.utcoffset() == second.utcoffset():
+            return datetime.fromisoformat(first.isoformat())  # with its offset, not its zone
+        if first.astimezone(UTC).astimezone(self.zone).replace(tzinfo=None) != local:
+            raise Unclear(f"does not exist in {self.zone}: clocks go forward over it")
+        offsets = " or ".join(each.isoformat()[-6:] for each in (first, second))
+        raise Unclear(f"comes twice in {self.zone}, as clocks go back: add {offsets}")
+
+
+def zone(name: str) -> ZoneInfo:
+    """Return a time zone by its name; raise Unclear if there is none."""
+    try:
+        return ZoneInfo(name.strip())
+    except (ValueError, OSError, LookupError):  # not found is a KeyError, a folder an OSError
+        raise Unclear("is not a time zone like Europe/Paris") from None
+
+
+def example() -> str:
+    """Return tomorrow at nine with this machine's offset."""
+    tomorrow = datetime.now().astimezone() + timedelta(days=1)
+    return tomorrow.replace(hour=9, minute=0).isoformat(timespec="minutes")
+
+
+def shown(time: datetime) -> str:
+    return time.isoformat(" ", "minutes")
+
+
+def span(seconds: float) -> str:
+    """Return how long that is, in two units."""
+    whole = round(abs(seconds))
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
+    minutes = round(whole / 60)
+    days, hours = minutes // 1440, minutes // 60 % 24
+    return f"{days} days {hours} h" if days else f"{hours} h {minutes % 60} min"
