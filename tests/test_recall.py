@@ -14,7 +14,7 @@ import pytest
 
 import bulk_door
 from infra.operate import recall as command
-from infra.operate import sending, stack
+from infra.operate import plan, sending, stack
 
 IDS = [str(number) for number in range(1, 12_346)]
 ENDPOINT = "AWS_ENDPOINT_URL"
@@ -73,13 +73,13 @@ def test_each_request_is_signed_json(door, recall):
 
 
 def test_several_requests_are_under_way_at_once(door, recall):
-    meet = threading.Barrier(sending.AT_ONCE, timeout=60)
+    meet = threading.Barrier(plan.AT_ONCE, timeout=60)
 
     def wait_for_the_others(_):
         meet.wait()
         return []
 
-    door.script.extend([wait_for_the_others] * sending.AT_ONCE)
+    door.script.extend([wait_for_the_others] * plan.AT_ONCE)
     assert recall("--yes")[0] == 0
     assert not meet.broken
 
@@ -99,7 +99,9 @@ def test_it_says_how_long_it_is_until_the_cut_off(door, recall):
 def test_it_says_that_the_cut_off_is_past(door, recall):
     soon = datetime.now(UTC) + timedelta(minutes=3, seconds=10)
     ended, said = recall("--yes", "--send-at", soon.isoformat())
-    assert "0 h 2 min AGO: SMS Partner will refuse, but is asked" in said
+    assert "12,345 of 12,345 are PAST THEIR CUT-OFF, the first by 1 min " in said
+    assert "they are asked last, for\nSMS Partner will refuse them" in said
+    assert {"sendAt" in each for each in door.requests} == {False}
     assert (ended, sorted(door.taken, key=int)) == (0, IDS)
 
 
@@ -150,12 +152,18 @@ def test_one_wrong_line_and_nothing_is_sent(door, recall):
     ("options", "told"),
     [
         (["--send-at", "2126-11-24T09:00"], "'2126-11-24T09:00' has no offset: write it like 20"),
-        (["--send-at", "2126-11-24"], "'2126-11-24' has no offset"),
+        (["--send-at", "2126-11-24"], "'2126-11-24' has no time of day"),
         (["--send-at", "tomorrow"], "'tomorrow' is not a time like 20"),
         (["--send-at", "2126-11-24T09:00+1"], "is not a time like 20"),
-        (["--send-at", "0001-01-01T00:00+00:00"], "is past: without --send-at, each is asked"),
-        (["--send-at", "2026-01-01T09:00+01:00"], "is past: without --send-at, each is asked"),
+        (["--send-at", "2126-11-24T09:00"], "or pass --timezone"),
+        (["--send-at", "0001-01-01T00:00+00:00"], "is not a time of the calendar"),
         (["--send-at", "0001-01-01T00:00+12:00"], "is not a time"),
+        (["--send-at", "03/04/2126 09:00", "--timezone", "UTC"], "may be 2126-04-03 or 2126-03-04"),
+        (["--send-at", "2126-11-24 09:00", "--timezone", "Paris"], "'Paris' is not a time zone"),
+        (["--timezone", "Europe/Paris"], "need --send-at or --send-at-column"),
+        (["--day-first"], "need --send-at or --send-at-column"),
+        (["--send-at", "x", "--send-at-column", "y"], "not allowed with argument"),
+        (["--json"], "--json needs --wait or --dry-run"),
         (["--send-at", "9999-12-31T23:59-12:00"], "is not a time"),
         (["--local"], "not allowed with argument"),
     ],
@@ -165,6 +173,17 @@ def test_wrong_usage_sends_nothing(door, recall, capsys, options, told):
         recall("--yes", *options)
     assert (ended.value.code, door.requests) == (2, [])
     assert told in capsys.readouterr().err
+
+
+def test_a_campaign_that_has_left_is_refused(door, recall):
+    ended, said = recall("--yes", "--send-at", "2026-01-01T09:00+01:00")
+    assert (ended, door.requests) == (2, [])
+    assert "2026-01-01 09:00+01:00 is past: without --send-at, each is asked for anyway" in said
+
+
+def test_a_local_time_has_the_offset_of_its_zone(door, recall):
+    recall("--yes", "--send-at", "15/07/2126 09:00", "--timezone", "Europe/Paris")
+    assert {each["sendAt"] for each in door.requests} == {"2126-07-15T09:00:00+02:00"}
 
 
 def test_a_file_that_is_not_there_is_said(recall):
@@ -271,9 +290,12 @@ def test_what_does_not_pass_ends_it_at_once_and_the_next_run_goes_on(door, recal
     door.script.extend([lambda _: [], lambda _: [], *[answer] * 50])
     ended, told = recall("--yes")
     assert (ended, said in told) == (3, True)
-    assert "2,000 of 12,345 are accepted" in told
-    assert "Run it again" in told
-    assert len(door.requests) <= 2 + sending.AT_ONCE  # those under way, and no other
+    failed, accepted = told.splitlines()[-2:]
+    assert "recall: the API answers" in failed
+    assert said in failed
+    assert failed.endswith(command.AGAIN)
+    assert accepted == "2,000 of 12,345 are accepted"
+    assert len(door.requests) <= 2 + plan.AT_ONCE  # those under way, and no other
     door.script.clear()
     ended, told = recall("--yes")
     assert ended == 0
@@ -345,7 +367,8 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_sent(door, re
 def test_a_bug_does_not_end_as_if_some_were_not_cancelled(recall, monkeypatch):
     monkeypatch.setattr(stack.Stack, "__init__", lambda *_: 1 // 0)
     ended, said = recall("--yes")
-    assert (ended, "this is a bug of recall" in said) == (70, True)
+    assert (ended, said.startswith("recall: this is a bug of recall")) == (70, True)
+    assert "ZeroDivisionError" in said
 
 
 def test_ctrl_c_at_the_question_sends_nothing(door, recall, monkeypatch):
@@ -355,7 +378,7 @@ def test_ctrl_c_at_the_question_sends_nothing(door, recall, monkeypatch):
     monkeypatch.setattr(command, "_confirm", interrupt)
     ended, said = recall()
     assert (ended, door.requests) == (130, [])
-    assert "recall: interrupted" in said
+    assert said.endswith("recall: interrupted, and nothing was sent\n")
 
 
 @pytest.mark.parametrize("data", [b"PK\x03\x04\x1b[31m\xff", b"\x00\x1b\xff", b"300\x1b]0;x\x07"])
@@ -395,7 +418,7 @@ def test_ctrl_c_answers_at_once_and_the_same_command_goes_on(door):
     """As a person does it: the real command, a real signal, requests under way."""
     begun, go_on = hang(door, 1)
     process = subprocess.Popen(LINE, stderr=subprocess.PIPE, text=True)
-    for _ in range(sending.AT_ONCE):
+    for _ in range(plan.AT_ONCE):
         assert begun.acquire(timeout=60)
     process.send_signal(signal.SIGINT)
     said = read_until(process, "stopping, waiting for 8 requests")
@@ -403,10 +426,10 @@ def test_ctrl_c_answers_at_once_and_the_same_command_goes_on(door):
     go_on.set()
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 130
-    assert f"{len(door.taken):,} of 12,345 are accepted\nrecall: interrupted" in said
-    assert "Run it again" in said
+    assert "recall: interrupted. Run it again" in said
+    assert f"\n{len(door.taken):,} of 12,345 are accepted\n" in said
     assert "Traceback" not in said
-    assert len(door.taken) == 1000 * (1 + sending.AT_ONCE)
+    assert len(door.taken) == 1000 * (1 + plan.AT_ONCE)
     door.script.clear()
     again = subprocess.run(LINE, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     assert (again.returncode, "Traceback" in again.stderr) == (0, False)
