@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import bulk_door
-from infra.operate import recall as command
 from infra.operate import plan, sending, stack
+from infra.operate import recall as command
 
 IDS = [str(number) for number in range(1, 12_346)]
 ENDPOINT = "AWS_ENDPOINT_URL"

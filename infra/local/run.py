@@ -23,6 +23,7 @@ from infra.local.provider_server import serve
 
 DAY_S = 24 * 3600
 PATIENCE_S = 120
+LOOKS = 9  # the pause after a look at the log, in times of what the look took
 ANNOUNCEMENT = stack.BUILD / f"local-stack-{os.getpid()}.json"  # one for each `make run` that is up
 
 
@@ -203,11 +204,18 @@ def remove_stale_announcements(folder: Path) -> None:
 
 
 def follow(bundle: Bundle, seen: set[str]) -> None:
-    """Print what becomes of each further cancel, until interrupted."""
+    """Print what becomes of each further cancel, until interrupted.
+
+    Each look reads the last half minute anew: in a recall, pauses as short as for a single cancel
+    would leave the local stack no time for the recall itself.
+    """
     while True:
-        for line in bundle.settled(seen):
+        begun_at = time.monotonic()
+        lines = list(bundle.settled(seen))
+        bundle.put_latencies(lines)
+        for line in lines:
             say("cancel settled", told(json.loads(line)))
-        time.sleep(0.5)
+        time.sleep(max(0.5, LOOKS * (time.monotonic() - begun_at)))
 
 
 def told(line: dict[str, object]) -> str:
@@ -241,7 +249,7 @@ def main() -> int:
             for message_id in (310, 311, 312):
                 provider.schedule(message_id, DAY_S)
             seen: set[str] = set()
-            list(bundle.settled(seen))  # those of the demonstration
+            bundle.put_latencies(bundle.settled(seen))  # those of the demonstration
             if not real_key:  # `recall --local` must never reach a real SMS
                 exits.enter_context(announced(bundle, ANNOUNCEMENT))
             explain(bundle, url)

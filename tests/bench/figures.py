@@ -88,4 +88,14 @@ def bars(part: str, rows: Any) -> list[Bar]:
             Bar("batch of 100: BatchProcessor / ours", times, 10),
             Bar("batch of 100: peak MB", peak_mb, 64, at_least=False),
         ]
+    if part == "recall":
+        return [
+            Bar(
+                f"recall of {row['ids']:,}: forecast is wrong by",
+                abs(row["foreseen_s"] / row["settled_s"] - 1),
+                0.2,
+                at_least=False,
+            )
+            for row in rows
+        ]
     return [Bar("zipped MB", rows["compile"], 6, at_least=False)] if part == "build" else []

@@ -117,16 +117,19 @@ def growing(run: Run) -> Iterator[Any]:
 
 
 def recalling(run: Run) -> Iterator[Any]:
-    row = recall.measure(run.deployed, LATENCY_MS)
-    accepted, settled = (row["ids"] / row[f"{each}_s"] for each in ("accepted", "settled"))
-    print(
-        f"\nA recall of {row['ids']:,} ids: accepted in {row['accepted_s']:.1f} s "
-        f"({accepted:.0f} a second), settled in {row['settled_s']:.1f} s ({settled:.0f} a second, "
-        f"{settled / row['settled_a_second_at_most']:.0%} of what the provider's latency and "
-        "MaximumConcurrency allow)",
-        flush=True,
-    )
-    yield row
+    print(f"\n{'A recall of':<12}{'accepted':>10}{'settled':>10}{'foreseen':>10}{'a second':>10}")
+    rows = []
+    for count in recall.CAMPAIGNS:
+        rows.append(row := recall.measure(run.deployed, count, LATENCY_MS))
+        a_second = count / row["settled_s"]
+        seconds = (f"{row[each]:>8.1f} s" for each in ("accepted_s", "settled_s", "foreseen_s"))
+        print(
+            f"{count:<12,}{''.join(seconds)}{a_second:>10.0f}, "
+            f"{a_second / row['settled_a_second_at_most']:.0%} of what the provider's latency and "
+            "MaximumConcurrency allow",
+            flush=True,
+        )
+        yield rows
 
 
 PARTS: dict[str, Part] = {
