@@ -9,8 +9,8 @@ from typing import NamedTuple
 from .times import CUT_OFF
 
 CHUNK = 1000  # the most that the API takes
-# Where times differ, requests are smaller and fewer are under way, so that no more than a
-# thousand ids overtake each other on their way to the queue.
+# Where times differ, requests are smaller and fewer are under way, so that no id is overtaken by
+# more than a thousand on its way to the queue.
 ORDERED_CHUNK, ORDERED_AT_ONCE = 250, 4
 AT_ONCE = 8  # requests to the API, which lets a hundred through
 # The ids of a request share its sendAt, the earliest of theirs. It is early by no more than this
@@ -38,7 +38,7 @@ class Plan:
         self.send_at = {each: send_at[each] for each in ids}
         self.cut_offs = {each: cut_offs[each] for each in ids}
         self.now_s = now_s
-        self._is_ordered = len(set(cut_offs.values())) > 1
+        self.is_ordered = len(set(cut_offs.values())) > 1
 
     @property
     def ids(self) -> list[str]:
@@ -47,7 +47,7 @@ class Plan:
     @property
     def at_once(self) -> int:
         """How many requests may be under way."""
-        return ORDERED_AT_ONCE if self._is_ordered else AT_ONCE
+        return ORDERED_AT_ONCE if self.is_ordered else AT_ONCE
 
     def past(self) -> list[str]:
         """Return what is past its cut-off already, the earliest first."""
@@ -64,7 +64,7 @@ class Plan:
 
         The API refuses a time in the past, and a negative margin helps nobody.
         """
-        size = ORDERED_CHUNK if self._is_ordered else CHUNK
+        size = ORDERED_CHUNK if self.is_ordered else CHUNK
         chunk, until = Request([], None), inf
         for each, cut_off in self.cut_offs.items():
             due = cut_off if cut_off > self.now_s else inf

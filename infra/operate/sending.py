@@ -46,13 +46,16 @@ class Sender:
     def send(self, plan: Plan) -> None:
         """Send all in their order; raise Ending where not all could be sent.
 
-        A request that is tried again does not hold up the others. Requests that are under way are
-        waited for, at Ctrl-C too; a second Ctrl-C ends them.
+        Where times differ, a request waits for the one that is ``plan.at_once`` before it. Requests
+        that are under way are waited for, at Ctrl-C too; a second Ctrl-C ends them.
         """
         sent: list[Future[None]] = []
         with ThreadPoolExecutor(plan.at_once) as pool:
             try:
-                sent += (pool.submit(self._send_request, each) for each in plan.requests())
+                for request in plan.requests():
+                    if plan.is_ordered and len(sent) >= plan.at_once:
+                        sent[-plan.at_once].result()
+                    sent.append(pool.submit(self._send_request, request))
                 for each in sent:
                     each.result()
             except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 import time
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +15,7 @@ from end_to_end.conftest import eventually
 from infra.local import stack as local
 from infra.local.provider_server import fault
 from infra.local.run import announced
-from infra.operate import follow, outcomes, stack
+from infra.operate import follow, outcomes, plan, stack
 from infra.operate import recall as command
 
 DONE = {"cancelled", "already_cancelled"}
@@ -71,6 +72,51 @@ def test_each_id_has_its_outcome(place, provider):
     }
 
 
+def recall_by_time(minutes, *options):
+    """Recall these ids, each with its own time: so many minutes from now."""
+    now = datetime.now(UTC)
+    rows = [f"{each};{now + timedelta(minutes=at)}" for each, at in minutes.items()]
+    Path("times.csv").write_text("\n".join(["messageId;Send at", *rows]))
+    place = ["--local", "--yes", "--send-at-column", "send at"]
+    return command.main(["times.csv", *place, *options])
+
+
+def test_each_sms_has_its_own_time_and_a_program_reads_what_became_of_it(place, provider, capsys):
+    minutes = {300: 90, 301: -1, 302: 4, 303: 30}
+    for message_id, at in minutes.items():
+        provider.schedule(message_id, at * 60)
+    assert recall_by_time(minutes, "--wait", "--json") == 1
+    captured = capsys.readouterr()
+    assert "2 of 4 are PAST THEIR CUT-OFF" in captured.err
+    rows = [json.loads(line) for line in captured.out.splitlines()]
+    assert [(row["id"], row["outcome"], row["code"]) for row in rows] == [
+        ("303", "cancelled", 200),
+        ("300", "cancelled", 200),
+        ("301", "already_sent", 7),
+        ("302", "too_late", 6),
+    ]
+    assert results() == {int(row["id"]): row["outcome"] for row in rows}
+
+
+def test_no_id_is_asked_out_of_the_order_of_the_cut_offs_by_more_than_is_in_flight(
+    place, provider, monkeypatch
+):
+    """On a queue that keeps its order, which SQS does nearly always and does not promise."""
+    monkeypatch.setattr(plan, "ORDERED_CHUNK", 25)
+    ids = range(40_000, 40_600)
+    for message_id in ids:
+        provider.schedule(message_id, 24 * 3600)
+    minutes = {message_id: 60 + message_id - ids[0] for message_id in ids}
+    shuffled = dict(random.sample(list(minutes.items()), len(minutes)))
+    assert recall_by_time(shuffled, "--wait") == 0
+    asked = list(provider.calls)  # in the order in which each was first asked
+    assert sorted(asked) == list(ids)
+    early = {each: sum(other > each for other in asked[:at]) for at, each in enumerate(asked)}
+    on_the_way, at_the_worker = plan.ORDERED_CHUNK * plan.ORDERED_AT_ONCE, 50
+    # Twice, because an environment that starts keeps its batch while the others go on.
+    assert max(early.values()) <= on_the_way + 2 * at_the_worker
+
+
 def test_the_dead_letter_queue_says_what_the_log_does_not(place, bundle, provider, monkeypatch):
     monkeypatch.setattr(outcomes.Outcomes, "read_line", lambda *_: None)
     assert recall([304], "--wait") == 1
@@ -102,9 +148,12 @@ def rights(bundle):
     log_group = f"arn:aws:logs:*:*:log-group:{bundle.outputs['WorkerLogGroupName']}*"
     return {
         "cloudformation": {"DescribeStacks": "arn:aws:cloudformation:*:*:stack/sms-cancel/*"},
+        "cloudwatch": {"GetMetricStatistics": "*"},
+        "lambda": {"ListEventSourceMappings": "*"},
         "execute-api": {"Invoke": api},
         "logs": {"FilterLogEvents": log_group},
         "sqs": {
+            "GetQueueAttributes": bundle.outputs["QueueArn"],
             "ReceiveMessage": dead_letters,
             "ChangeMessageVisibility": dead_letters,
             "ChangeMessageVisibilityBatch": dead_letters,  # for ministack; to AWS it is the same
@@ -113,10 +162,17 @@ def rights(bundle):
     }
 
 
-def test_who_recalls_needs_no_more_than_the_readme_says(place, bundle, provider, monkeypatch):
+def test_who_recalls_needs_no_more_than_the_readme_says(
+    place, bundle, provider, monkeypatch, capsys
+):
     become(bundle, place, **rights(bundle))
     provider.schedule(300, 3600)
     assert recall([300], "--wait") == 0
+    bundle.put_latencies(bundle.log_lines("Worker"))
+    assert recall([300], "--dry-run") == 0
+    said = capsys.readouterr().err.partition("Dry run")[0]
+    assert "a second (MaximumConcurrency 5, SMS Partner answers in 0." in said
+    assert "assumed" not in said.rpartition("SMS to cancel")[2]
     monkeypatch.setattr(outcomes.Outcomes, "read_line", lambda *_: None)
     assert recall([304], "--wait", "--results", "2.csv") == 1
 
@@ -134,6 +190,16 @@ def test_a_right_that_lacks_is_named(place, bundle, provider, capsys, service, e
     become(bundle, place, **rest)
     assert recall([304], "--wait") == ended
     assert said in capsys.readouterr().err
+
+
+def test_without_the_rights_of_a_forecast_it_recalls_all_the_same(place, bundle, provider, capsys):
+    become(bundle, place, **(rights(bundle) | {"lambda": {}, "cloudwatch": {}}))
+    provider.schedule(300, 3600)
+    assert recall([300], "--wait") == 0
+    said = capsys.readouterr().err
+    assert "to ListEventSourceMappings: " in said
+    assert "MaximumConcurrency 5 is assumed" in said
+    assert "to GetMetricStatistics: " in said
 
 
 NOT_THERE, CANCELLED = range(5_000, 5_100), range(5_100, 5_200)
