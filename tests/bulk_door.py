@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 from collections import deque
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,10 +38,23 @@ class BulkDoor:
         self.looks = deque()  # functions, each called before the log is read once
         self.asked = []  # the other calls of AWS's API, by name
         self.denied = set()  # which of them are
-        self.concurrency = 5
+        self.concurrency, self.state = 5, "Enabled"
         self.latencies_ms = [100]  # one for each period
         self.waiting = 0  # messages on the queue
+        self.ahead_s = 0  # of this machine's clock is AWS's
         self._lock = threading.Lock()
+
+    def answer(self, path, headers, body):
+        """Return status, answer and headers, or "drop"."""
+        target = headers.get("X-Amz-Target", "").partition(".")[2]
+        if path == "/cancellations":
+            self.headers.append(headers)
+            return self.take(json.loads(body))
+        if target == "FilterLogEvents":
+            return 200, self.read_log(json.loads(body)), {}
+        if target:
+            return *self.look(target), {}
+        return 400 if self.refusal else 200, self.describe(), {}
 
     def take(self, body):
         with self._lock:
@@ -83,7 +97,7 @@ class BulkDoor:
         if name in self.denied:
             return 403, {"__type": "AccessDenied", "Code": "AccessDenied", "message": "not you"}
         scaling = {"MaximumConcurrency": self.concurrency}
-        mapping = {"UUID": "uuid-1", "BatchSize": 10, "ScalingConfig": scaling}
+        mapping = {"UUID": "uuid-1", "BatchSize": 10, "ScalingConfig": scaling, "State": self.state}
         points = [{"ExtendedStatistics": {"p90": each}} for each in self.latencies_ms]
         return 200, {
             "ListEventSourceMappings": {"EventSourceMappings": [mapping]},
@@ -108,21 +122,16 @@ def serve():
         def log_message(self, *_):
             pass
 
+        def date_time_string(self, timestamp=None):
+            return super().date_time_string(timestamp or time.time() + door.ahead_s)
+
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.path == "/cancellations":
-                door.headers.append(self.headers)
-                step = door.take(json.loads(body))
-                if step == "drop":
-                    self.close_connection = True
-                else:
-                    self.reply(*step)
-            elif self.headers.get("X-Amz-Target", "").endswith("FilterLogEvents"):
-                self.reply(200, door.read_log(json.loads(body)), {})
-            elif "X-Amz-Target" in self.headers:
-                self.reply(*door.look(self.headers["X-Amz-Target"].partition(".")[2]), {})
+            step = door.answer(self.path, self.headers, body)
+            if step == "drop":
+                self.close_connection = True
             else:
-                self.reply(400 if door.refusal else 200, door.describe(), {})
+                self.reply(*step)
 
         def do_GET(self):
             self.reply(*door.look("ListEventSourceMappings"), {})

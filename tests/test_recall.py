@@ -145,7 +145,8 @@ def test_one_wrong_line_and_nothing_is_sent(door, recall):
     Path("ids.txt").write_text("300\n307.0\n301\n")
     ended, said = recall("--yes")
     assert (ended, door.requests) == (2, [])
-    assert said.startswith("recall: ids.txt: not all are ids of 1 to 20 digits:\n  line 2: '307.0'")
+    assert said.startswith("recall: ids.txt: correct what is no id of 1 to 20 digits")
+    assert "--column:\n  line 2: '307.0'" in said
 
 
 @pytest.mark.parametrize(
@@ -448,6 +449,57 @@ def test_a_second_ctrl_c_waits_for_nothing(door):
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
     go_on.set()
+
+
+def test_ctrl_c_while_it_follows_answers_at_once(door):
+    looking, go_on = threading.Event(), threading.Event()
+    door.looks.append(lambda: (looking.set(), go_on.wait(60)))
+    process = subprocess.Popen([*LINE, "--wait"], stderr=subprocess.PIPE, text=True)
+    assert looking.wait(60)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]  # while the log still does not answer
+    assert (process.returncode, go_on.is_set()) == (130, False)
+    assert f"recall: interrupted. {command.AGAIN}\n" in said
+    assert "Traceback" not in said
+    go_on.set()
+
+
+def test_a_program_that_reads_no_further_is_no_failure(door):
+    line = [*LINE, "--dry-run", "--json"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert json.loads(process.stdout.readline())["id"] == "1"
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 0
+    assert "nothing reads standard output any more" in said
+    assert "Error" not in said
+
+
+def test_aws_decides_what_time_it_is(door, recall):
+    """This machine may be an hour slow."""
+    send_at = in_40_minutes()
+    door.ahead_s = 3600
+    ended, said = recall("--yes", "--send-at", send_at)
+    assert (ended, door.requests, "is past" in said) == (2, [], True)
+
+
+def test_a_worker_that_is_stopped_is_said(door, recall):
+    door.state = "Disabled"
+    assert "the worker is STOPPED (infra/runbook.md, Stop everything)" in recall("--dry-run")[1]
+
+
+def test_what_is_past_by_the_time_of_the_answer_is_said(door, recall, monkeypatch):
+    """The question may stay unanswered for long."""
+    send_at = in_40_minutes()
+
+    def go_away():
+        now = stack.Stack.now
+        monkeypatch.setattr(stack.Stack, "now", lambda self: now(self) + timedelta(minutes=36))
+
+    monkeypatch.setattr(command, "_confirm", go_away)
+    ended, said = recall("--send-at", send_at)
+    assert (ended, "12,345 of 12,345 are PAST THEIR CUT-OFF" in said) == (0, True)
 
 
 def test_killed_at_any_moment_the_same_command_sends_all(door):

@@ -128,7 +128,7 @@ def test_beside_the_times_the_only_other_column_holds_the_ids():
 
 @pytest.mark.parametrize("rows", ["300;\n301;\n", "300\n301\n", "300;\n301;2030-01-15 09:00\n"])
 def test_a_row_without_a_time_is_refused_by_its_line(rows):
-    assert "not all rows have one certain time:\n  line 2: '' is empty" in refusal(
+    assert "correct the rows without one certain time:\n  line 2: '' is empty" in refusal(
         "messageId;when\n" + rows
     )
 
@@ -144,8 +144,7 @@ def test_an_id_with_two_times_is_refused_and_the_same_time_twice_is_not():
     same = "300;2030-01-15 09:00\n301;2030-01-15 09:00\n300;2030-01-15 08:00Z\n"
     assert column("messageId;when\n" + same).duplicates == 1
     assert refusal("messageId;when\n" + same + "301;2030-01-15 10:00\n") == (
-        "some ids have two times (keep the right one):\n"
-        "  line 5: 301 has another time than in line 3"
+        "keep one time of each id:\n  line 5: 301 has another time than in line 3"
     )
 
 

@@ -135,6 +135,8 @@ def _capacity(stack: Stack) -> Capacity:
     functions = stack.client("lambda", 1, TIMEOUT_S)
     answer = functions.list_event_source_mappings(EventSourceArn=stack.queue_arn)
     [mapping] = answer["EventSourceMappings"]
+    if mapping["State"] in {"Disabled", "Disabling"}:
+        console.print("the worker is STOPPED (infra/runbook.md, Stop everything): start it again")
     concurrency = int(mapping["ScalingConfig"]["MaximumConcurrency"])
     return Capacity(mapping["UUID"], concurrency, int(mapping["BatchSize"]))
 

@@ -67,7 +67,10 @@ def _read(rows: list[Row], wanted: Wanted) -> Ids:
         "the rows do not fit the first line (keep the column of the ids alone)",
         _misfits(rows, header, index),
     )
-    refuse("not all are ids of 1 to 20 digits", [_trouble(row, index) for row in rows])
+    refuse(
+        "correct what is no id of 1 to 20 digits, or choose another --column",
+        [_trouble(row, index) for row in rows],
+    )
     cells = [row.cells[index] for row in rows]
     if len(rows[0].cells) > 1 and cells in (_numbers(0, len(cells)), _numbers(1, len(cells))):
         raise Ending("its ids are those of row numbers: choose another column with --column")
@@ -92,8 +95,8 @@ def _send_at(rows: list[Row], index: int, when: int, reader: Reader) -> dict[str
         line, first = found.setdefault(message_id, (row.line, time))
         if time != first:
             doubles.append(f"line {row.line}: {message_id} has another time than in line {line}")
-    refuse("not all rows have one certain time", troubles)
-    refuse("some ids have two times (keep the right one)", doubles)
+    refuse("correct the rows without one certain time", troubles)
+    refuse("keep one time of each id", doubles)
     return {message_id: time for message_id, (_, time) in found.items()}
 
 

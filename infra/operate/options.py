@@ -2,11 +2,19 @@
 
 import argparse
 from pathlib import Path
+from typing import NoReturn
 
 from . import times
 from .times import Reader, Unclear
 
 PROGRAMS = "for a program: one JSON object per id on standard output, at the end"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong first, and does not repeat how it is used."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help lists the options)\n")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -31,8 +39,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="recall",
         description="Cancel the scheduled SMS of a whole campaign, and say what became of each.",
         epilog="Exit codes: 0 all done, 1 some not cancelled, 2 nothing sent, 3 not all could be "

@@ -15,7 +15,13 @@ import botocore.session
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+)
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.httpsession import URLLib3Session
 from botocore.utils import get_environ_proxies
@@ -138,9 +144,13 @@ def _explain(error: Exception) -> str:
         return "no AWS credentials: log in (aws sso login), or choose AWS_PROFILE, and run it again"
     if isinstance(error, NoRegionError):
         return "no AWS region: set AWS_DEFAULT_REGION to the stack's, and run it again"
+    if isinstance(error, NoConnection | HTTPClientError):
+        return f"{error}: check the network, and run it again"
     if not isinstance(error, ClientError):
         return str(error)
     refusal = error.response["Error"]
     if LOGGED_OUT.match(refusal["Code"]):
         return "the AWS credentials are wrong or have expired: log in, and run it again"
-    return f"AWS answers {refusal['Code']} to {error.operation_name}: {refusal['Message']}"
+    text = f"AWS answers {refusal['Code']} to {error.operation_name}: {refusal['Message']}"
+    is_first = error.operation_name == "DescribeStacks"
+    return f"{text.rstrip('.')}: check --stack, the account and the region" if is_first else text
