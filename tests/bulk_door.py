@@ -146,6 +146,7 @@ def serve():
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
+        server.handle_error = lambda *_: None  # who was interrupted does not wait for the answer
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         door.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -51,6 +51,11 @@ def test_a_rate_says_when_the_last_is_asked_and_how_near_its_cut_off_the_tightes
     assert forecast.foresee([100, 110, inf], 0, 0.1, start_s=5) == (35, 85, 0, 2 / 105)
 
 
+def test_what_waits_already_is_asked_first():
+    assert forecast.foresee([100, 100], 0, 0.1, ahead=8) == (100, 0, 0, 0.1)
+    assert forecast.foresee([99, 99], 0, 0.1, ahead=8).late == 1
+
+
 def test_what_a_rate_does_not_reach_is_late_and_what_is_past_is_not_counted():
     outlook = forecast.foresee([10, 10, 10, 20, -1], 0, 0.2)
     assert (outlook.last_s, outlook.late) == (25, 1)
@@ -92,6 +97,9 @@ def test_where_no_concurrency_is_enough_it_says_so(dry_run, door):
     door.latencies_ms = [60_000]
     said, _ = dry_run(leaving(10_000, 5), "--send-at-column", "when")
     assert "from 900 to 1000 (even that is not enough for all):\n" in said
+    door.concurrency = 1000
+    said, _ = dry_run(leaving(10_000, 5), "--send-at-column", "when")
+    assert "from 1000 to 1000 (even that is not enough for all):\n" in said
 
 
 @pytest.mark.parametrize(

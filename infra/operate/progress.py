@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import forecast
+from . import capacity, forecast
 from .ending import Ending, ExitCode, console
 from .follow import Follower
 from .outcomes import DONE, UNDECIDED, Outcomes
@@ -89,8 +89,8 @@ class Watch:
         self._was_late, self._told_s = is_late, now_s
         console.print(f"forecast: {a_second:,.0f} a second are asked: {outlook}")
         if is_late:
-            capacity = forecast.look_up(self._stack)
-            console.print(capacity.advice(self._stack.region, outlook, a_second))
+            now = capacity.look_up(self._stack)  # it may have been raised meanwhile
+            console.print(forecast.advice(self._stack, now, outlook, a_second))
 
 
 def conclude(counts: Counter[str], results: Path) -> ExitCode:

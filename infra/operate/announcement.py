@@ -1,0 +1,65 @@
+"""What a recall says before it sends anything."""
+
+from datetime import UTC, datetime
+
+from .ending import console
+from .forecast import Forecast, advice
+from .ids import Ids
+from .plan import Plan
+from .programs import Rows
+from .stack import Stack
+from .times import CUT_OFF, shown, span
+
+
+def announce(stack: Stack, plan: Plan, chosen: Ids, file: str) -> None:
+    """Say what will be cancelled, from where, and how long it is until the cut-off."""
+    source = file + (f", column {chosen.column}" if chosen.column else "")
+    dropped = f", {chosen.duplicates:,} duplicates dropped" if chosen.duplicates else ""
+    console.print(f"{len(chosen.ids):,} SMS to cancel, from {source}{dropped}")
+    console.print("one id may stand for up to 500 recipients: it is cancelled as a whole")
+    console.print(f"stack {stack.name} in {stack.region}, {stack.api_url}")
+    times = [time for time in plan.send_at.values() if time]
+    if not times:
+        console.print("without --send-at they are tried for two hours, whenever the SMS leave")
+        return
+    now = stack.now()
+    first, last = min(times), max(times)
+    leave = f"at {shown(first)}" if first == last else f"from {shown(first)} to {shown(last)}"
+    console.print(f"they leave {leave}; it is {shown(now.astimezone(first.tzinfo))} by AWS's clock")
+    if len(plan.past()) < len(plan.ids):
+        due = times[0] - CUT_OFF
+        left = span((due - now).total_seconds())
+        console.print(f"the {'' if first == last else 'first '}cut-off is {shown(due)}, in {left}")
+    if plan.past():
+        tell_past(plan)
+
+
+def tell_past(plan: Plan) -> None:
+    """Say how many SMS are past their cut-off, and what becomes of them."""
+    past = plan.past()
+    ago = span(plan.now_s - plan.cut_offs[past[0]])
+    of = f"{len(past):,} of {len(plan.ids):,}"
+    console.print(f"{of} are PAST THEIR CUT-OFF, the first by {ago}: they are asked last, for")
+    console.print("SMS Partner will refuse them, unless their times are wrong")
+
+
+def foresee(stack: Stack, plan: Plan, foreseen: Forecast) -> None:
+    """Say when the last will be asked, and what to do if some will be too late."""
+    outlook = foreseen.outlook(plan.cut_offs.values(), plan.now_s)
+    console.print(f"forecast: {foreseen}: {outlook}")
+    if outlook.late:
+        console.print(advice(stack, foreseen.capacity, outlook, foreseen.a_second))
+
+
+def rows(plan: Plan, foreseen: Forecast) -> Rows:
+    """Yield what a dry run tells of each id. ``in_time`` is null without a time."""
+    for number, (message_id, send_at) in enumerate(plan.send_at.items(), 1):
+        asked_s = plan.now_s + foreseen.asked_s(number)
+        cut_off = send_at and (send_at - CUT_OFF).isoformat()
+        yield {
+            "id": message_id,
+            "send_at": send_at and send_at.isoformat(),
+            "cut_off": cut_off,
+            "asked_at": datetime.fromtimestamp(asked_s, UTC).isoformat(timespec="seconds"),
+            "in_time": asked_s < plan.cut_offs[message_id] if send_at else None,
+        }

@@ -1,0 +1,85 @@
+"""What the stack can do, as AWS says: what is not known is said, and assumed."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import NamedTuple, TypeVar
+
+from .ending import Ending, ExitCode, console
+from .stack import Stack, explained
+
+Known = TypeVar("Known")
+
+TIMEOUT_S = 5  # of each look: a forecast must not hold up a recall
+PERIOD_S = 3600
+# Of ten calls at once the slowest counts: it takes what nine in ten do not exceed.
+STATISTIC = "p90"
+
+
+class Capacity(NamedTuple):
+    """``concurrency`` batches of ``batch`` messages at once; ``uuid`` is the event source's."""
+
+    uuid: str
+    concurrency: int
+    batch: int
+
+
+UNKNOWN = Capacity('"$(resource WorkerFunctionQueue)"', 5, 10)  # the template's
+
+
+def look_up(stack: Stack) -> Capacity:
+    return _known("MaximumConcurrency 5 is assumed", UNKNOWN, lambda: _capacity(stack))
+
+
+def latency_s(stack: Stack) -> float:
+    """Return how long SMS Partner took in the last hour."""
+    return _known("0.3 s of SMS Partner are assumed", 0.3, lambda: _latency_s(stack))
+
+
+def waiting(stack: Stack) -> int:
+    """Return how many messages are on the queue already."""
+    return _known("the queue is taken to be empty", 0, lambda: _waiting(stack))
+
+
+def _known(otherwise: str, default: Known, look: Callable[[], Known]) -> Known:
+    try:
+        with explained(ExitCode.UNFINISHED):
+            return look()
+    except Ending as why:
+        console.print(f"forecast: {why}; {otherwise}")
+    except (KeyError, ValueError, TypeError):
+        console.print(f"forecast: AWS's answer is not understood; {otherwise}")
+    return default
+
+
+def _capacity(stack: Stack) -> Capacity:
+    functions = stack.client("lambda", 1, TIMEOUT_S)
+    answer = functions.list_event_source_mappings(EventSourceArn=stack.queue_arn)
+    [mapping] = answer["EventSourceMappings"]
+    if mapping["State"] in {"Disabled", "Disabling"}:
+        console.print("the worker is STOPPED (infra/runbook.md, Stop everything): start it again")
+    concurrency = int(mapping["ScalingConfig"]["MaximumConcurrency"])
+    return Capacity(mapping["UUID"], concurrency, int(mapping["BatchSize"]))
+
+
+def _latency_s(stack: Stack) -> float:
+    answer = stack.client("cloudwatch", 1, TIMEOUT_S).get_metric_statistics(
+        Namespace="SmsCancel",
+        MetricName="ProviderLatency",
+        Dimensions=[{"Name": "service", "Value": stack.name}],
+        StartTime=stack.now() - timedelta(seconds=PERIOD_S),
+        EndTime=stack.now() + timedelta(minutes=1),
+        Period=PERIOD_S,
+        ExtendedStatistics=[STATISTIC],
+    )
+    found = [each["ExtendedStatistics"][STATISTIC] for each in answer["Datapoints"]]
+    if not found:
+        raise Ending("SMS Partner was not asked in the last hour")
+    return float(max(found)) / 1000  # an hour may begin in one period and end in another
+
+
+def _waiting(stack: Stack) -> int:
+    name = "ApproximateNumberOfMessages"
+    answer = stack.client("sqs", 1, TIMEOUT_S).get_queue_attributes(
+        QueueUrl=stack.queue_url, AttributeNames=[name]
+    )
+    return int(answer["Attributes"][name])
