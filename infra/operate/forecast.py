@@ -10,8 +10,10 @@ from .stack import Stack
 from .times import span
 
 # What a batch of ten takes besides SMS Partner's answer: with 256 MB (tests/README.md, memory), and
-# on the local stack, where nothing throttles the functions.
-OWN_S, LOCAL_OWN_S = 0.224, 0.05
+# on the local stack, where nothing throttles the functions, but two cores do no more than so many a
+# second (make bench, growth).
+OWN_S = 0.224
+LOCAL_OWN_S, LOCAL_A_SECOND = 0.05, 400
 START_S = 0.5  # until the first is asked: both functions start
 HEADROOM = 1.2  # of the concurrency that would just do
 MOST = 1000  # Lambda's maximum
@@ -71,11 +73,7 @@ class Forecast(NamedTuple):
     capacity: Capacity
     latency_s: float
     ahead: int
-    own_s: float
-
-    @property
-    def a_second(self) -> float:
-        return self.capacity.concurrency * self.capacity.batch / (self.latency_s + self.own_s)
+    a_second: float
 
     def asked_s(self, number: int) -> float:
         """Return in how many seconds the first, second … is asked."""
@@ -94,8 +92,12 @@ class Forecast(NamedTuple):
 
 def ask(stack: Stack) -> Forecast:
     """Ask AWS for what a forecast needs."""
-    own_s = LOCAL_OWN_S if stack.is_local else OWN_S
-    return Forecast(look_up(stack), latency_s(stack), waiting(stack), own_s)
+    capacity, answer_s = look_up(stack), latency_s(stack)
+    batch_s = answer_s + (LOCAL_OWN_S if stack.is_local else OWN_S)
+    a_second = capacity.concurrency * capacity.batch / batch_s
+    if stack.is_local:
+        a_second = min(a_second, LOCAL_A_SECOND)
+    return Forecast(capacity, answer_s, waiting(stack), a_second)
 
 
 class Pace:

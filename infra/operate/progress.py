@@ -105,8 +105,8 @@ def conclude(counts: Counter[str], results: Path) -> ExitCode:
             ending.add_note(row)
         raise ending
     if done < total:
-        console.print(f"{total - done:,} are not cancelled, nor tried again by themselves. Once")
-        console.print("their cause is gone (infra/runbook.md), redrive them or run this again.")
+        text = "are not cancelled, nor tried again by themselves: once their cause is gone"
+        console.print(f"{total - done:,} {text} (infra/runbook.md), redrive them or run this again")
     console.print("\n".join(rows))
     return ExitCode.DONE if done == total else ExitCode.NOT_ALL_CANCELLED
 
