@@ -32,6 +32,7 @@ def send(stack: Stack, plan: Plan, recall_id: str) -> None:
         with bar:
             sender.send(plan)
     except BaseException as error:
+        bar.stop()  # it may have been interrupted while it started
         error.add_note(_accepted(bar))
         raise
     console.print(_accepted(bar))
@@ -43,15 +44,16 @@ def _accepted(bar: Progress) -> str:
 
 def follow(stack: Stack, plan: Plan, known: Outcomes, results: Path) -> None:
     """Follow all to their outcomes; whatever ends it, write down what is known."""
-    looked, watch = False, Watch(stack, plan, known)
+    looked, watch, bar = False, Watch(stack, plan, known), _bar()
     try:
-        with _bar() as bar:
+        with bar:
             task = bar.add_task("decided", total=len(plan.ids), note="")
             for _ in Follower(stack, known).follow():
                 looked = True
                 decided = len(plan.ids) - len(known.undecided)
                 bar.update(task, completed=decided, note=watch.look())
     finally:
+        bar.stop()  # as above
         if looked or not results.exists():  # one look finds what an earlier run had found
             known.write(results)
 
