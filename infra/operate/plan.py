@@ -9,8 +9,8 @@ from typing import NamedTuple
 from .times import CUT_OFF
 
 CHUNK = 1000  # the most that the API takes
-# Where times differ, requests are smaller and fewer are under way, so that no id is overtaken by
-# more than a thousand on its way to the queue.
+# Where times differ, requests are smaller and fewer are under way, so that no more than a thousand
+# ids are on their way to the queue in any order.
 ORDERED_CHUNK, ORDERED_AT_ONCE = 250, 4
 AT_ONCE = 8  # requests to the API, which lets a hundred through
 # The ids of a request share its sendAt, the earliest of theirs. It is early by no more than this
