@@ -9,11 +9,11 @@ from .capacity import Capacity, latency_s, look_up, waiting
 from .stack import Stack
 from .times import span
 
-# What a batch of ten takes besides SMS Partner's answer, with 256 MB (tests/README.md, memory).
+# What a batch of ten takes besides SMS Partner's answer: with 256 MB (tests/README.md, memory), and
+# on the local stack, where nothing throttles the functions, but two cores do no more than so many a
+# second (make bench, growth).
 OWN_S = 0.224
-# The local stack throttles no function, but two cores do no more than so many a second, and for
-# each batch it goes through all messages of the queue (make bench, growth and recall).
-LOCAL_OWN_S, LOCAL_A_SECOND, LOCAL_LOOK_S = 0.05, 400, 5.3e-6
+LOCAL_OWN_S, LOCAL_A_SECOND = 0.05, 400
 START_S = 0.5  # until the first is asked: both functions start
 HEADROOM = 1.2  # of the concurrency that would just do
 MOST = 1000  # Lambda's maximum
@@ -90,14 +90,14 @@ class Forecast(NamedTuple):
         )
 
 
-def ask(stack: Stack, count: int) -> Forecast:
-    """Ask AWS for what a forecast of so many ids needs."""
-    capacity, answer_s, ahead = look_up(stack), latency_s(stack), waiting(stack)
-    batch_s = (answer_s + (LOCAL_OWN_S if stack.is_local else OWN_S)) / capacity.concurrency
+def ask(stack: Stack) -> Forecast:
+    """Ask AWS for what a forecast needs."""
+    capacity, answer_s = look_up(stack), latency_s(stack)
+    batch_s = answer_s + (LOCAL_OWN_S if stack.is_local else OWN_S)
+    a_second = capacity.concurrency * capacity.batch / batch_s
     if stack.is_local:
-        looks_s = LOCAL_LOOK_S * (ahead + count) / 2
-        batch_s = max(batch_s, looks_s, capacity.batch / LOCAL_A_SECOND)
-    return Forecast(capacity, answer_s, ahead, capacity.batch / batch_s)
+        a_second = min(a_second, LOCAL_A_SECOND)
+    return Forecast(capacity, answer_s, waiting(stack), a_second)
 
 
 class Pace:

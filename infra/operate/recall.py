@@ -55,7 +55,7 @@ def _prepare(options: argparse.Namespace) -> tuple[Stack, Plan]:
         with explained(ExitCode.NOTHING_SENT):
             outcomes.check(options.results, plan.recall_id(stack.api_url))
     announcement.announce(stack, plan, chosen, _name(options.file))
-    foreseen = forecast.ask(stack, len(plan.ids))
+    foreseen = forecast.ask(stack)
     announcement.foresee(stack, plan, foreseen)
     if options.dry_run:
         if options.json:

@@ -31,7 +31,7 @@ def measure(deployed: Deployed, count: int, latency_ms: int) -> dict[str, float]
     found = place(deployed)
     ids = schedule(deployed.provider, count, latency_ms)
     plan = Plan(dict.fromkeys(map(str, ids)), found.now().timestamp())
-    foreseen = forecast.ask(found, count)
+    foreseen = forecast.ask(found)
     sender = Sender(found, f"benchmark-{count}", lambda _: None, lambda _: None)
     begun_at = time.monotonic()
     sender.send(plan)
