@@ -114,7 +114,10 @@ def test_no_id_is_asked_out_of_the_order_of_the_cut_offs_by_more_than_is_in_flig
     # For each, how many that leave before it were not asked yet.
     early = [sum(other < each for other in asked[at:]) for at, each in enumerate(asked)]
     functions = local.client(bundle.endpoint, "lambda")
-    [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]
+    queue_arn = bundle.outputs["QueueArn"]
+    [mapping] = functions.list_event_source_mappings(EventSourceArn=queue_arn)[
+        "EventSourceMappings"
+    ]
     at_the_worker = mapping["ScalingConfig"]["MaximumConcurrency"] * mapping["BatchSize"]
     assert max(early) <= plan.ORDERED_CHUNK * plan.ORDERED_AT_ONCE + at_the_worker
 
