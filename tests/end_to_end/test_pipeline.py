@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 from fnmatch import fnmatchcase
 
@@ -149,6 +150,17 @@ def set_boundary(endpoint, arn):
         )
 
 
+@pytest.fixture
+def _no_build_is_left():
+    """Remove the build of `make deploy`, 53 MB, where there was none before."""
+    place = stack.ROOT / ".aws-sam"
+    was_there = place.exists()
+    yield
+    if not was_there:
+        shutil.rmtree(place)
+
+
+@pytest.mark.usefixtures("_no_build_is_left")
 def test_the_role_releases_the_production_stack_and_no_other(endpoint, pipeline, provider_at):
     provider, provider_url = provider_at
     credentials = take_role(endpoint, pipeline["DeployRoleArn"], RELEASES)
