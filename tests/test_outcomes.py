@@ -105,7 +105,7 @@ def test_the_http_door(
         assert body["type"] == "urn:problem-type:sms-cancel:" + outcome.replace("_", "-")
         assert body["status"] == status
         assert body["instance"] == Context.aws_request_id
-        assert body["title"]
+        assert body["title"] == outcome[0].upper() + outcome[1:].replace("_", " ")
         assert body["detail"].endswith(".")
     assert ("Retry-After" in answer["headers"]) == retry_after
     assert 1 <= int(answer["headers"].get("Retry-After", 1)) <= 120
