@@ -118,6 +118,8 @@ def test_an_id_that_is_named_twice_is_one_message(post, cloud):
         (-1, -1),
         (3.0, 3.0),
         (int("9" * 21), int("9" * 21)),
+        (int("9" * 64), int("9" * 64)),
+        (int("9" * 65), "9" * 64),
         (int("9" * 3000), "9" * 64),
         (float("nan"), "NaN"),
         (float("inf"), "Infinity"),
