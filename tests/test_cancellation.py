@@ -214,6 +214,13 @@ def test_after_an_answer_of_5xx_not_found_settles_nothing(provider):
     assert (settled.outcome, settled.http_status) == ("unavailable", 502)
 
 
+def test_of_several_answers_of_5xx_the_last_is_told(provider):
+    provider.plan(status(500))
+    provider.plan(status(503))
+    settled = cancel("999")
+    assert (settled.outcome, settled.http_status) == ("unavailable", 503)
+
+
 def test_after_a_connection_that_failed_not_found_is_believed(provider, provider_url, monkeypatch):
     answers = iter([Answer(Outcome.UNAVAILABLE), Answer(Outcome.NOT_FOUND, 4, 200)])
     monkeypatch.setattr(smspartner, "cancel", lambda *_: next(answers))
