@@ -262,6 +262,23 @@ def test_certificates_of_one_name_are_all_found(tmp_path):
     assert [path.suffix for path in sorted((tmp_path / "folder").iterdir())] == [".0", ".1"]
 
 
+def test_a_handshake_may_take_all_that_is_left_of_the_call(certificate, trusted, monkeypatch):
+    body = b'{"success": true, "code": 200}'
+
+    def serve_slowly():
+        connection, _ = server.accept()
+        time.sleep(2.1)  # an address has two seconds to be connected to
+        with certificate[1].wrap_socket(connection, server_side=True) as tls:
+            tls.recv(65536)
+            tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
+        monkeypatch.setenv("SMSPARTNER_URL", f"https://localhost:{server.getsockname()[1]}/v1")
+        served = pool.submit(serve_slowly)
+        assert cancel(6) == ("cancelled", 200, 200)
+        served.result()
+
+
 def test_a_connection_opened_before_carries_the_first_call(tls_url, trusted, provider, monkeypatch):
     smspartner.connect(5)
     assert provider.calls.total() == 0
