@@ -76,6 +76,11 @@ parametrized = pytest.mark.parametrize(
 )
 
 
+def test_the_watch_alone_has_a_word_for_an_account_that_can_be_used():
+    ready = Outcome("account_ready")
+    assert (ready.kind.value, ready.status, ready.done) == ("ready", 200, False)
+
+
 def test_the_table_is_complete():
     assert {row[2] for row in TABLE} | {"account_ready"} == {str(outcome) for outcome in Outcome}
 
