@@ -267,6 +267,7 @@ def test_a_handshake_may_take_all_that_is_left_of_the_call(certificate, trusted,
 
     def serve_slowly():
         connection, _ = server.accept()
+        connection.settimeout(10)
         time.sleep(2.1)  # an address has two seconds to be connected to
         with certificate[1].wrap_socket(connection, server_side=True) as tls:
             tls.recv(65536)
@@ -274,6 +275,7 @@ def test_a_handshake_may_take_all_that_is_left_of_the_call(certificate, trusted,
 
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
         monkeypatch.setenv("SMSPARTNER_URL", f"https://localhost:{server.getsockname()[1]}/v1")
+        server.settimeout(10)  # a client that does not come must fail the test, not hang it
         served = pool.submit(serve_slowly)
         assert cancel(6) == ("cancelled", 200, 200)
         served.result()
