@@ -221,6 +221,13 @@ def test_of_several_answers_of_5xx_the_last_is_told(provider):
     assert (settled.outcome, settled.http_status) == ("unavailable", 503)
 
 
+def test_of_several_lost_answers_the_last_is_told(provider):
+    provider.plan(fault("truncated"))
+    provider.plan(fault("close"))
+    settled = cancel("999")
+    assert (settled.outcome, settled.http_status) == ("timed_out", None)
+
+
 def test_after_a_connection_that_failed_not_found_is_believed(provider, provider_url, monkeypatch):
     answers = iter([Answer(Outcome.UNAVAILABLE), Answer(Outcome.NOT_FOUND, 4, 200)])
     monkeypatch.setattr(smspartner, "cancel", lambda *_: next(answers))
