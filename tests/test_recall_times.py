@@ -1,5 +1,6 @@
 """Times as exports hold them: each is read as it is meant, or refused by its line."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -37,6 +38,10 @@ PARIS = Reader(times.zone("Europe/Paris"))
         ("2030-10-27 01:59", "2030-10-26T23:59:00"),
         ("2030-10-27 03:00", "2030-10-27T02:00:00"),
         ("2030-10-27 02:30+02:00", "2030-10-27T00:30:00"),
+        ("2030-10-27 02:30+01:00", "2030-10-27T01:30:00"),
+        ("2030-01-15 10:00+00:00", "2030-01-15T10:00:00"),
+        ("15/01/2030\u00a009:00", "2030-01-15T08:00:00"),
+        ("2030-01-15 09:00\u202f+01:00", "2030-01-15T08:00:00"),
     ],
 )
 def test_a_certain_time_is_read(text, utc):
@@ -72,6 +77,17 @@ def test_a_certain_time_is_read(text, utc):
         ("0001-01-01 00:00", "is not a time of the calendar"),
         ("\u0662\u0660\u0663\u0660-01-15 09:00", "is not a time like 20"),
         ("NULL", "is not a time like 20"),
+        ("15/01/2030 09:00-10:30", "has an offset that Europe/Paris does not have then: is it a s"),
+        ("2030-01-15 09:00-10:00", "has an offset that Europe/Paris does not have then"),
+        ("2030-01-15 09:00-10", "has an offset that Europe/Paris does not have then"),
+        ("2030-01-15 09:00-17:30", "has an offset that Europe/Paris does not have then"),
+        ("2030-01-15T09:00-10:00", "has an offset that Europe/Paris does not have then"),
+        ("2030-01-15 20:00-00:00", "has an offset that Europe/Paris does not have then"),
+        ("2030-07-15 09:00+01:00", "has an offset that Europe/Paris does not have then"),
+        ("2030-01-15 09:00+02:00", "has an offset that Europe/Paris does not have then"),
+        ("2030-01-15 09:00+23:59", "has an offset that Europe/Paris does not have then"),
+        ("2030-01-15 09:00+01:60", "is not a time like 20"),
+        ("2030-01-15 09:00+0199", "is not a time like 20"),
     ],
 )
 def test_what_is_not_certain_is_refused(text, why):
@@ -85,6 +101,62 @@ def test_without_a_zone_an_offset_is_needed():
         Reader().read("2030-01-15 09:00")
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("2030-01-15 09:00-10:30", "may be a slot, from … to …: write it like 20"),
+        ("15/01/2030 09:00-10", "may be a slot"),
+        ("15/01/2030 09:00 -10:00", "may be a slot"),
+        ("15/01/2030 22:00-02:00", "may be a slot"),
+        ("2030-01-15T09:00+14:30", "has an offset that no place has"),
+        ("2030-01-15T09:00-12:30", "has an offset that no place has"),
+        ("2030-01-15 09:00-17:30", "has an offset that no place has"),
+    ],
+)
+def test_without_a_zone_what_may_be_a_slot_is_refused(text, why):
+    with pytest.raises(Unclear) as refused:
+        Reader().read(text)
+    assert str(refused.value).startswith(why)
+
+
+def test_without_a_zone_an_iso_time_has_any_offset_of_a_place():
+    for text in ("2030-01-15T09:00-10:00", "2030-01-15 09:00:00-05", "2030-01-15 09:00+14:00"):
+        assert Reader().read(text).isoformat().startswith("2030-01-15T09:00:00")
+
+
+def test_what_this_machine_gives_as_an_example_is_read(monkeypatch):
+    monkeypatch.setenv("TZ", "Pacific/Honolulu")
+    time.tzset()
+    try:
+        assert times.example().endswith("T09:00-10:00")
+        assert Reader().read(times.example()).utcoffset() == timedelta(hours=-10)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_where_a_slot_begins_is_the_same_as_with_the_zone_s_own_offset():
+    new_york = Reader(times.zone("America/New_York"))
+    assert new_york.read("2030-01-15 03:00-05:00") == new_york.read("2030-01-15 03:00")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (59, "59 s"),
+        (599, "9 min 59 s"),
+        (2100, "35 min"),
+        (3600, "1 h"),
+        (5400, "1 h 30 min"),
+        (86_400, "1 day"),
+        (90_000, "1 day 1 h"),
+        (180_000, "2 days 2 h"),
+    ],
+)
+def test_a_span_has_no_zero_in_it(seconds, said):
+    assert times.span(seconds) == said
+
+
 def test_day_first_says_which_is_the_day():
     reader = PARIS._replace(day_first=True)
     assert reader.read("03/04/2030 09:00").isoformat() == "2030-04-03T09:00:00+02:00"
@@ -93,10 +165,19 @@ def test_day_first_says_which_is_the_day():
         reader.read("01/15/2030 09:00")
 
 
-@pytest.mark.parametrize("name", ["Paris", "", "Europe", "../../etc/passwd", "/etc/passwd", "x\0"])
+NO_PLACE = ["EST", "MST", "localtime", "Factory", "posixrules", "Etc/GMT+1", "right/Europe/Paris"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Paris", "", "Europe", "../../etc/passwd", "/etc/passwd", "x\0", *NO_PLACE]
+)
 def test_what_is_no_zone_is_refused(name):
     with pytest.raises(Unclear, match="is not a time zone like Europe/Paris"):
         times.zone(name)
+
+
+def test_utc_is_a_zone():
+    assert times.zone(" UTC ").key == "UTC"
 
 
 def column(text, name="when", ids=None, reader=PARIS):

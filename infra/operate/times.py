@@ -1,6 +1,7 @@
 """Times as people and exports write them: what may be read in two ways is refused, not guessed."""
 
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -10,11 +11,15 @@ CUT_OFF = timedelta(minutes=5)  # before the send time; SMS Partner cancels noth
 FORM = re.compile(
     r"""(?: (?P<year>\d{4}) (?P<a>[-/.]) (?P<month>\d{1,2}) (?P=a) (?P<day>\d{1,2})
           | (?P<one>\d{1,2}) (?P<b>[-/.]) (?P<two>\d{1,2}) (?P=b) (?P<last>\d{4}) )
-        (?: (?: T | ,?\s+ )
+        (?: (?: (?P<t>T) | ,?\s+ )
             (?P<hour>\d{1,2}) [:h] (?P<minute>\d{2}) (?: :(?P<second>\d{2}) (?:\.(?P<part>\d+))? )?
-            \s* (?P<offset> Z | UTC | [+-]\d{2} (?: :?\d{2} )? )? )?""",
+            \s* (?P<offset> Z | UTC | [+-]\d{2} (?: :?[0-5]\d )? )? )?""",
     re.VERBOSE | re.ASCII | re.IGNORECASE,
 )
+
+
+LEAST, MOST = timedelta(hours=-12), timedelta(hours=14)  # offsets that places have
+NO_PLACES = ("Etc/", "posix/", "right/", "SystemV/")  # families of zones
 
 
 class Unclear(Exception):
@@ -35,7 +40,7 @@ class Reader(NamedTuple):
         """Return a time with an offset; raise Unclear where it is not certain."""
         if not text:
             raise Unclear("is empty")
-        if not (found := FORM.fullmatch(text)):
+        if not (found := _match(text)):
             raise Unclear(f"is not a time like {example()}")
         if not found["hour"]:
             raise Unclear("has no time of day")
@@ -43,7 +48,7 @@ class Reader(NamedTuple):
         clock = [int(each or 0) for each in (*found.group("hour", "minute", "second"), part)]
         try:
             local = datetime(*self._date(found), *clock)  # type: ignore[arg-type]  # noqa: DTZ001
-            time = self._place(local, (found["offset"] or "").upper())
+            time = self._place(local, found)
             _ = time.astimezone(UTC) - CUT_OFF  # before the calendar's first day?
         except (ValueError, OverflowError):
             raise Unclear("is not a time of the calendar") from None
@@ -61,12 +66,14 @@ class Reader(NamedTuple):
         either = f"{year}-{two:02}-{one:02} or {year}-{one:02}-{two:02}"
         raise Unclear(f"may be {either}: write it so, or pass --day-first if the day comes first")
 
-    def _place(self, local: datetime, offset: str) -> datetime:
-        if offset:
-            return datetime.fromisoformat(local.isoformat() + offset.replace("UTC", "Z"))
+    def _place(self, local: datetime, found: re.Match[str]) -> datetime:
+        if offset := (found["offset"] or "").upper().replace("UTC", "Z"):
+            time = datetime.fromisoformat(local.isoformat() + offset)
+            self._check_offset(local, time.utcoffset() or timedelta(), found)
+            return time
         if not self.zone:
             raise Unclear(f"has no offset: write it like {example()}, or pass --timezone")
-        first, second = (local.replace(tzinfo=self.zone, fold=fold) for fold in (0, 1))
+        first, second = self._folds(local)
         if first.utcoffset() == second.utcoffset():
             return datetime.fromisoformat(first.isoformat())  # with its offset, not its zone
         if first.astimezone(UTC).astimezone(self.zone).replace(tzinfo=None) != local:
@@ -74,11 +81,51 @@ class Reader(NamedTuple):
         offsets = " or ".join(each.isoformat()[-6:] for each in (first, second))
         raise Unclear(f"comes twice in {self.zone}, as clocks go back: add {offsets}")
 
+    def _folds(self, local: datetime) -> list[datetime]:
+        return [local.replace(tzinfo=self.zone, fold=fold) for fold in (0, 1)]
+
+    def _check_offset(self, local: datetime, offset: timedelta, found: re.Match[str]) -> None:
+        """Raise Unclear where it may be the end of a slot: 09:00-10:30.
+
+        The offset that the zone has then is none, or is one that begins at the same time.
+        """
+        is_negative = found["offset"].startswith("-")
+        if self.zone:
+            own = {each.utcoffset() for each in self._folds(local)}
+            if offset not in own and (offset or is_negative):
+                text = f"has an offset that {self.zone} does not have then"
+                raise Unclear(f"{text}: is it a slot, from … to …?")
+        elif not LEAST <= offset <= MOST:
+            raise Unclear("has an offset that no place has")
+        elif is_negative and not found["t"] and not found["second"]:
+            like = f"write it like {example()}, or pass --timezone"
+            raise Unclear(f"may be a slot, from … to …: {like}")
+
+
+def order(text: str) -> str:
+    """Return whether the "day" or the "month" of a date comes first; "" where that is open."""
+    found = _match(text)
+    if not found or found["year"]:
+        return ""
+    one, two = int(found["one"]), int(found["two"])
+    return "day" if one > 12 else "month" if two > 12 else ""
+
+
+def _match(text: str) -> re.Match[str] | None:
+    """Match a time; NFKC makes plain spaces of those that spreadsheets put into it."""
+    return FORM.fullmatch(unicodedata.normalize("NFKC", text))
+
 
 def zone(name: str) -> ZoneInfo:
-    """Return a time zone by its name; raise Unclear if there is none."""
+    """Return a time zone by its name; raise Unclear if there is none, or if it is no place's.
+
+    EST, Etc/GMT+1 and the like know no summer time, or have their sign the other way round.
+    """
+    name = name.strip()
     try:
-        return ZoneInfo(name.strip())
+        if name != "UTC" and ("/" not in name or name.startswith(NO_PLACES)):
+            raise LookupError
+        return ZoneInfo(name)
     except (ValueError, OSError, LookupError):  # not found is a KeyError, a folder an OSError
         raise Unclear("is not a time zone like Europe/Paris") from None
 
@@ -99,5 +146,8 @@ def span(seconds: float) -> str:
     if whole < 600:
         return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
     minutes = round(whole / 60)
-    days, hours = minutes // 1440, minutes // 60 % 24
-    return f"{days} days {hours} h" if days else f"{hours} h {minutes % 60} min"
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    parts = [f"{days} day{'s' * (days > 1)}"] if days else []
+    parts += [f"{hours} h"] if hours else []
+    parts += [f"{minutes} min"] if minutes and not days else []
+    return " ".join(parts)
