@@ -199,11 +199,16 @@ def test_each_row_has_its_own_time():
     ]
 
 
-def test_beside_the_times_the_only_other_column_holds_the_ids():
-    assert column("sms,when\n300,2030-01-15 09:00\n").ids == ["300"]
+def test_beside_the_times_the_column_of_the_ids_needs_its_name():
+    """The only other column may hold telephone numbers."""
+    assert "it has no column messageId: choose one of phone, when with --column" in refusal(
+        "phone;when\n33612345678;2030-01-15 09:00\n"
+    )
     assert "choose one of sms, name, when with --column" in refusal(
         "sms,name,when\n300,Ana,2030-01-15 09:00\n"
     )
+    assert column("sms,when\n300,2030-01-15 09:00\n", ids="SMS").ids == ["300"]
+    assert column("Message ID,when\n300,2030-01-15 09:00\n").ids == ["300"]
     assert column("sms,name,when\n300,Ana,2030-01-15 09:00\n", ids="SMS").ids == ["300"]
 
 
@@ -250,7 +255,21 @@ def test_a_column_of_times_that_is_not_there_is_refused(text, said):
 def test_times_that_can_be_told_apart_in_two_ways_are_refused():
     names, cells = "messageId;when;x|messageId|when|y", "300;{}T09:00Z;x|300|{}T09:00Z|y"
     text = "\n".join([names, cells.format("2030-01-15", "2030-01-16")])
-    assert "two ways" in refusal(text)
+    assert "two ways: quote the cells that hold the delimiter" in refusal(text)
+
+
+def test_a_row_that_does_not_fit_is_to_be_quoted_so_that_its_time_stays():
+    said = refusal("name;messageId;when\nA;b;300;2030-01-15 09:00\n")
+    assert "the rows do not fit the first line (quote the cells that hold the delimiter)" in said
+
+
+def test_dates_of_two_orders_in_one_file_are_refused_by_line():
+    rows = ["01/14/2030 09:00", "2030-01-15 09:00", "04/04/2030 09:00", "13/01/2030 09:00"]
+    text = "".join(f"{300 + at};{each}\n" for at, each in enumerate(rows))
+    assert refusal("messageId;when\n" + text) == (
+        "write all dates in one order:\n"
+        "  line 5: '13/01/2030 09:00' begins with the day, line 2 with the month"
+    )
 
 
 NOW = datetime(2030, 1, 15, 8, 0, tzinfo=UTC)

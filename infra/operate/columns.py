@@ -32,15 +32,19 @@ def header(rows: list[Row], column: str | None, send_at: str | None) -> list[str
 
 
 def of_ids(head: list[str], rows: list[Row], column: str | None, others: set[int]) -> int:
-    """Return which column holds the ids, none of the others; raise Ending if it is not certain."""
+    """Return which column holds the ids, none of the others; raise Ending if it is not certain.
+
+    Beside times, the only column left may as well be a telephone number.
+    """
     found = names(head, wanted(column))
     if len(found) == 1 and not is_id(head[found[0]]):
         return found[0]
     lines = [head, *(row.cells[: len(head) or None] for row in rows)]
     used = {index for cells in lines for index, cell in enumerate(cells) if cell} - others
-    if column is None and len(used) == 1:
+    if column is None and len(used) == 1 and not others:
         return used.pop()
-    what = "several columns" if column is None else f"{len(found)} columns {column!r}"
+    what = "no column messageId" if others else "several columns"
+    what = what if column is None else f"{len(found)} columns {column!r}"
     no_names = "several columns and no header" if column is None else NO_NAMES
     raise _unclear(head, what, no_names, "--column")
 

@@ -8,7 +8,7 @@ from . import columns, table
 from .columns import is_id
 from .ending import Ending
 from .table import Row, refuse, shown
-from .times import Reader, Unclear
+from .times import Reader, Unclear, order
 
 TOTALS = {"total", "totals", "grand total", "sum", "count", "somme", "summe", "gesamt"}
 
@@ -32,6 +32,12 @@ class Wanted(NamedTuple):
     send_at: str | None = None
     times: Reader = Reader()
 
+    @property
+    def remedy(self) -> str:
+        """What to do with cells that cannot be told apart."""
+        alone = "keep the column of the ids alone"
+        return alone if self.send_at is None else "quote the cells that hold the delimiter"
+
 
 def read(data: bytes, wanted: Wanted = Wanted()) -> Ids:  # noqa: B008  it does not change
     """Read the ids; raise Ending, which lists what is wrong by line, unless all are certain.
@@ -50,7 +56,7 @@ def read(data: bytes, wanted: Wanted = Wanted()) -> Ids:  # noqa: B008  it does 
     if not readings:
         raise max(refusals, key=lambda each: each[:2])[2]  # of the delimiter that fits best
     if any((each.ids, each.send_at) != (readings[0].ids, readings[0].send_at) for each in readings):
-        raise Ending("its cells can be told apart in two ways: keep the column of the ids alone")
+        raise Ending(f"its cells can be told apart in two ways: {wanted.remedy}")
     return readings[0]
 
 
@@ -60,11 +66,11 @@ def _read(rows: list[Row], wanted: Wanted) -> Ids:
     if not rows:
         raise Ending("there is no id in it")
     if any(name.count("(") != name.count(")") for name in header):
-        raise Ending("a name in its first line is cut in two: keep the column of the ids alone")
+        raise Ending(f"a name in its first line is cut in two: {wanted.remedy}")
     when = None if wanted.send_at is None else columns.of_times(header, wanted.send_at)
     index = columns.of_ids(header, rows, wanted.column, set() if when is None else {when})
     refuse(
-        "the rows do not fit the first line (keep the column of the ids alone)",
+        f"the rows do not fit the first line ({wanted.remedy})",
         _misfits(rows, header, index),
     )
     refuse(
@@ -96,8 +102,21 @@ def _send_at(rows: list[Row], index: int, when: int, reader: Reader) -> dict[str
         if time != first:
             doubles.append(f"line {row.line}: {message_id} has another time than in line {line}")
     refuse("correct the rows without one certain time", troubles)
+    refuse("write all dates in one order", _mixed(rows, when))
     refuse("keep one time of each id", doubles)
     return {message_id: time for message_id, (_, time) in found.items()}
+
+
+def _mixed(rows: list[Row], when: int) -> list[str]:
+    """Say which dates begin otherwise than the first of which that is certain."""
+    orders = [(row, order(_cell(row, when))) for row in rows]
+    known = [(row, which) for row, which in orders if which]
+    return [
+        f"line {row.line}: {shown(_cell(row, when))} begins with the {which}, "
+        f"line {known[0][0].line} with the {known[0][1]}"
+        for row, which in known
+        if which != known[0][1]
+    ]
 
 
 def _misfits(rows: list[Row], header: list[str], index: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -122,12 +123,11 @@ def zone(name: str) -> ZoneInfo:
     EST, Etc/GMT+1 and the like know no summer time, or have their sign the other way round.
     """
     name = name.strip()
-    try:
-        if name != "UTC" and ("/" not in name or name.startswith(NO_PLACES)):
-            raise LookupError
-        return ZoneInfo(name)
-    except (ValueError, OSError, LookupError):  # not found is a KeyError, a folder an OSError
-        raise Unclear("is not a time zone like Europe/Paris") from None
+    is_place = "/" in name and not name.startswith(NO_PLACES)
+    with suppress(ValueError, OSError, LookupError):  # not found: KeyError, a folder: OSError
+        if is_place or name == "UTC":
+            return ZoneInfo(name)
+    raise Unclear("is not a time zone like Europe/Paris")
 
 
 def example() -> str:
