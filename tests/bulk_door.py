@@ -41,6 +41,7 @@ class BulkDoor:
         self.concurrency, self.state = 5, "Enabled"
         self.latencies_ms = [100]  # one for each period
         self.waiting = 0  # messages on the queue
+        self.not_visible = self.delayed = 0  # and those that are not to be received yet
         self.ahead_s = 0  # of this machine's clock is AWS's
         self._lock = threading.Lock()
 
@@ -102,7 +103,13 @@ class BulkDoor:
         return 200, {
             "ListEventSourceMappings": {"EventSourceMappings": [mapping]},
             "GetMetricStatistics": {"Datapoints": points},
-            "GetQueueAttributes": {"Attributes": {"ApproximateNumberOfMessages": self.waiting}},
+            "GetQueueAttributes": {
+                "Attributes": {
+                    "ApproximateNumberOfMessages": self.waiting,
+                    "ApproximateNumberOfMessagesNotVisible": self.not_visible,
+                    "ApproximateNumberOfMessagesDelayed": self.delayed,
+                }
+            },
         }[name]
 
     def describe(self):

@@ -100,7 +100,7 @@ def test_it_says_that_the_cut_off_is_past(door, recall):
     soon = datetime.now(UTC) + timedelta(minutes=3, seconds=10)
     ended, said = recall("--yes", "--send-at", soon.isoformat())
     assert "12,345 of 12,345 are PAST THEIR CUT-OFF, the first by 1 min " in said
-    assert "they are asked last, for\nSMS Partner will refuse them" in said
+    assert "they are tried last;\nSMS Partner refuses them, unless" in said
     assert {"sendAt" in each for each in door.requests} == {False}
     assert (ended, sorted(door.taken, key=int)) == (0, IDS)
 
@@ -368,8 +368,19 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_sent(door, re
 def test_a_bug_does_not_end_as_if_some_were_not_cancelled(recall, monkeypatch):
     monkeypatch.setattr(stack.Stack, "__init__", lambda *_: 1 // 0)
     ended, said = recall("--yes")
-    assert (ended, said.startswith("recall: this is a bug of recall")) == (70, True)
+    assert (ended, said.startswith("recall: this is a bug of recall: nothing was sent.")) == (70, 1)
     assert "ZeroDivisionError" in said
+    assert "accepted" not in said
+
+
+def test_a_bug_after_the_first_request_does_not_say_that_nothing_was_sent(
+    door, recall, monkeypatch
+):
+    monkeypatch.setattr(sending, "_left", lambda *_: 1 // 0)
+    ended, said = recall("--yes")
+    assert (ended, "this is a bug of recall" in said, door.taken != []) == (70, True, True)
+    assert "nothing was sent" not in said
+    assert command.AGAIN in said
 
 
 def test_ctrl_c_at_the_question_sends_nothing(door, recall, monkeypatch):
@@ -500,6 +511,37 @@ def test_what_is_past_by_the_time_of_the_answer_is_said(door, recall, monkeypatc
     monkeypatch.setattr(command, "_confirm", go_away)
     ended, said = recall("--send-at", send_at)
     assert (ended, "12,345 of 12,345 are PAST THEIR CUT-OFF" in said) == (0, True)
+
+
+@pytest.mark.parametrize(("away_s", "told"), [(50, 1), (70, 2)])
+def test_after_a_long_question_the_forecast_is_told_again(door, recall, monkeypatch, away_s, told):
+    door.latencies_ms = [5000]
+    send_at = (datetime.now(UTC) + timedelta(minutes=9)).isoformat()  # it takes four minutes
+
+    def go_away():
+        now = stack.Stack.now
+        monkeypatch.setattr(stack.Stack, "now", lambda self: now(self) + timedelta(seconds=away_s))
+
+    monkeypatch.setattr(command, "_confirm", go_away)
+    _, said = recall("--send-at", send_at)
+    assert (said.count("forecast: about"), said.count(" will be too late. Now,")) == (told, told)
+
+
+def test_standard_output_that_is_full_is_said(door):
+    with Path("/dev/full").open("w") as full:
+        line = [*LINE, "--dry-run", "--json"]
+        ended = subprocess.run(
+            line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert ended.returncode == 2
+    assert ended.stderr.endswith("recall: standard output: No space left on device\n")
+
+
+def test_standard_output_that_is_closed_is_said_before_anything_is_sent(door):
+    line = ["sh", "-c", '"$@" >&-', "sh", *LINE, "--wait", "--json"]
+    ended = subprocess.run(line, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (ended.returncode, door.requests) == (2, [])
+    assert ended.stderr == "recall: --json needs a standard output\n"
 
 
 def test_killed_at_any_moment_the_same_command_sends_all(door):

@@ -1,6 +1,8 @@
 """What `recall` foresees, and what it says where that is not known."""
 
 import json
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
@@ -8,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import bulk_door
-from infra.operate import forecast, progress
+from infra.operate import capacity, forecast
 from infra.operate import recall as command
 from infra.operate.outcomes import Outcomes
 from infra.operate.plan import Plan
 from infra.operate.stack import Stack
+from infra.operate.watch import Pace, Watch
 
 
 @pytest.fixture
@@ -66,11 +69,11 @@ def test_what_a_rate_does_not_reach_is_late_and_what_is_past_is_not_counted():
 def test_it_is_made_of_the_concurrency_and_the_latency_of_the_last_hour(dry_run, door):
     said, _ = dry_run(ids(1000))
     assert "about 154 a second (MaximumConcurrency 5, SMS Partner answers in 0.10 s)" in said
-    assert "the last is asked in 7 s\n" in said
+    assert "the last is tried in 7 s\n" in said
     door.concurrency, door.latencies_ms, door.waiting = 10, [50, 276], 2000
     said, _ = dry_run(ids(1000))
     assert "about 200 a second (MaximumConcurrency 10, SMS Partner answers in 0.28 s)" in said
-    assert "after 2,000 that wait already: the last is asked in 16 s\n" in said
+    assert "after 2,000 that wait already: the last is tried in 16 s\n" in said
 
 
 def test_where_all_are_in_time_it_says_by_how_much(dry_run):
@@ -147,52 +150,201 @@ def test_as_json_a_dry_run_tells_of_each_id(dry_run):
 
 
 def test_a_pace_is_that_of_the_last_half_minute():
-    pace = forecast.Pace()
-    assert pace.look(0, 1000) == 0  # how long that took is not known
-    assert pace.look(10, 2000) == 100
-    assert [pace.look(at_s, 2000) for at_s in (30, 40, 41)] == [1000 / 30, 0, 0]
+    pace = Pace()
+    assert [pace.look(at_s, 0) for at_s in (0, 5)] == [0, 0]
+    assert pace.look(6, 1000) == 0  # how long that took is not known
+    assert pace.look(15, 1900) == 0
+    assert pace.look(16, 2000) == 100
+    assert [pace.look(at_s, 2000) for at_s in (36, 46, 47)] == [1000 / 30, 0, 0]
+    assert pace.idle_s == 31
+
+
+class Watched:
+    """Twenty ids, of which each is due in a minute, as the command watches them at any time."""
+
+    def __init__(self, monkeypatch):
+        self.stack = Stack(bulk_door.STACK)
+        self.begun_at = self.stack.now()
+        leave = self.begun_at + timedelta(minutes=6)
+        plan = Plan({str(number): leave for number in range(20)}, self.begun_at.timestamp())
+        self.known = Outcomes(plan.ids, "recall", self.stack.begun_at)
+        self.watch = Watch(self.stack, plan, self.known, forecast.ask(self.stack))
+        self.monkeypatch = monkeypatch
+
+    def settle(self, *message_ids):
+        for message_id in message_ids:
+            self.known.undecided.pop(str(message_id))
+
+    def try_in_vain(self, outcome, *message_ids):
+        self.known.undecided.update(dict.fromkeys(map(str, message_ids), outcome))
+
+    def look(self, after_s):
+        at = self.begun_at + timedelta(seconds=after_s)
+        self.monkeypatch.setattr(self.stack, "now", lambda: at)
+        return self.watch.look()
 
 
 @pytest.fixture
-def watch(door):
-    """Return what watches twenty ids, of which each is due in a minute, and its outcomes."""
-    stack = Stack(bulk_door.STACK)
-    leave = stack.now() + timedelta(minutes=6)
-    plan = Plan({str(number): leave for number in range(20)}, stack.now().timestamp())
-    known = Outcomes(plan.ids, "recall", stack.begun_at)
-    return progress.Watch(stack, plan, known), known, stack
+def watched(door, monkeypatch):
+    return Watched(monkeypatch)
 
 
-def settle(known, *message_ids):
-    for message_id in message_ids:
-        known.undecided.pop(str(message_id))
+def test_until_a_rate_is_seen_the_forecast_made_before_holds(watched, capsys):
+    """A cold start is no trouble."""
+    assert watched.look(2).startswith("about 154 a second, the last is tried in 1 s, the tightest")
+    watched.settle(0)
+    assert watched.look(4).startswith("about 154 a second, the last is tried in 1 s")
+    assert capsys.readouterr().err == ""
 
 
-def test_while_it_runs_the_rate_is_what_was_asked(watch, monkeypatch, capsys):
-    watch, known, stack = watch
-    assert watch.look() == ""
-    begun_at = stack.now()
-    settle(known, *range(10))
-    known.undecided["10"] = "throttled"  # asked, and not decided
-    monkeypatch.setattr(stack, "now", lambda: begun_at + timedelta(seconds=11))
-    told = watch.look()
-    assert told.startswith("1 a second, the last is asked in 9 s, the tightest 4")
-    assert told.endswith("; tried again: 1 throttled")
+def test_while_it_runs_the_rate_is_what_was_tried(watched, capsys):
+    watched.settle(0)
+    watched.look(1)
+    watched.settle(*range(1, 10))
+    watched.try_in_vain("timed_out", 10)
+    told = watched.look(11)
+    assert told.startswith("1 a second, the last is tried in 9 s, the tightest 4")
+    assert told.endswith("; 1 tried in vain so far (1 timed_out), the next cut-off in 49 s")
     said = capsys.readouterr().err
-    assert "forecast: 1 a second are asked: the last is asked in 9 s" in said
+    assert "forecast: 1 a second, the last is tried in 9 s" in said
     assert "raise" not in said
 
 
-def test_while_it_runs_it_says_how_many_will_be_late_and_what_to_do(watch, monkeypatch, capsys):
-    watch, known, stack = watch
-    watch.look()
-    begun_at = stack.now()
-    settle(known, 0, 1)
-    monkeypatch.setattr(stack, "now", lambda: begun_at + timedelta(seconds=50))
-    assert "18 TOO LATE" in watch.look()
+def test_while_it_runs_it_says_how_many_will_be_late_and_what_to_do(watched, capsys):
+    watched.settle(0)
+    watched.look(1)
+    watched.settle(1)
+    assert "18 TOO LATE" not in watched.look(5)
+    assert "TOO LATE" in watched.look(20)
     said = capsys.readouterr().err
-    assert "18 will be too late. Now, in another window, raise MaximumConcurrency from 5 to" in said
-    watch.look()
+    assert " will be too late. Now, in another window, raise MaximumConcurrency from 5 to" in said
+    assert "If the worker has reserved concurrency, raise that first (infra/runbook.md" in said
+    watched.look(25)
     assert capsys.readouterr().err == ""  # once is enough
-    settle(known, *range(2, 20))
-    assert watch.look() == ""
+    watched.settle(*range(2, 20))
+    assert watched.look(26) == ""
+
+
+def test_what_has_become_too_late_is_not_taken_back(watched, capsys):
+    watched.settle(0, 1)
+    watched.look(1)
+    watched.settle(2)
+    assert "TOO LATE" in watched.look(15)
+    capsys.readouterr()
+    watched.settle(3)
+    told = watched.look(61)
+    assert "; 16 are past their cut-off by now" in told
+    assert f"forecast: {told}\n" in capsys.readouterr().err
+
+
+def test_what_was_past_before_is_not_missed(door, monkeypatch):
+    watched = Watched(monkeypatch)
+    watched.watch._plan.now_s += 3600
+    assert "past" not in watched.look(61)
+
+
+def test_while_nothing_is_tried_it_says_so(watched, capsys):
+    assert "NOTHING" not in watched.look(1)
+    told = watched.look(32)
+    assert told.startswith("NOTHING WAS TRIED for 31 s, the next cut-off in 28 s: see the alarms (")
+    assert f"forecast: {told}\n" in capsys.readouterr().err
+    watched.settle(0)
+    assert "NOTHING" not in watched.look(33)
+
+
+def test_where_all_was_tried_in_vain_it_is_not_said_to_be_in_time(watched, capsys):
+    watched.look(0)
+    watched.try_in_vain("unavailable", *range(17))
+    watched.try_in_vain("throttled", *range(17, 20))
+    told = "20 tried in vain so far (17 unavailable, 3 throttled), the next cut-off in 55 s"
+    assert watched.look(5) == told
+    assert f"forecast: {told}\n" in capsys.readouterr().err
+
+
+def test_while_sms_partner_throttles_it_does_not_advise_to_raise_the_concurrency(watched, capsys):
+    watched.try_in_vain("throttled", 0)
+    watched.look(1)
+    watched.try_in_vain("throttled", 1)
+    assert "TOO LATE" in watched.look(20)
+    said = capsys.readouterr().err
+    assert "SMS Partner throttles: do not raise the concurrency (infra/runbook.md)" in said
+    assert "update-event-source-mapping" not in said
+
+
+def test_a_worker_that_is_stopped_is_said_and_nothing_is_foreseen(dry_run, door, monkeypatch):
+    door.state = "Disabled"
+    said, [row] = dry_run(leaving(1, 60), "--send-at-column", "when", "--json")
+    assert "the worker is STOPPED (infra/runbook.md, Stop everything): start it again" in said
+    assert "tried in" not in said
+    assert (row["asked_at"], row["in_time"]) == (None, None)
+    watched = Watched(monkeypatch)
+    assert watched.look(2) == ""
+    assert watched.look(40).startswith("NOTHING WAS TRIED for 38 s")
+
+
+def test_what_is_tried_again_waits_too(dry_run, door):
+    door.waiting, door.not_visible, door.delayed = 1000, 900, 100
+    assert "after 2,000 that wait already" in dry_run(ids(3))[0]
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 100_000, "many"])
+def test_an_odd_concurrency_is_not_believed(dry_run, door, concurrency):
+    door.concurrency = concurrency
+    assert "AWS's answer is not understood; MaximumConcurrency 5 is" in dry_run(ids(3))[0]
+
+
+@pytest.mark.parametrize("latency_ms", [-224, float("nan"), float("inf")])
+def test_an_odd_latency_is_not_believed(dry_run, door, latency_ms):
+    door.latencies_ms = [latency_ms]
+    assert "is not understood; 0.3 s of SMS Partner are assumed" in dry_run(ids(3))[0]
+
+
+def test_a_queue_of_less_than_nothing_is_not_believed(dry_run, door):
+    door.waiting = -5
+    assert "is not understood; the queue is taken to be empty" in dry_run(ids(3))[0]
+
+
+def test_aws_is_asked_for_all_of_a_forecast_at_once(dry_run, door, monkeypatch):
+    meet = threading.Barrier(3, timeout=60)
+    look = door.look
+    monkeypatch.setattr(door, "look", lambda name: (meet.wait(), look(name))[1])
+    monkeypatch.setattr(capacity, "TIMEOUT_S", 60)
+    assert "assumed" not in dry_run(ids(3))[0]
+    assert not meet.broken
+
+
+def test_no_concurrency_tries_more_than_are_accepted(dry_run, door):
+    door.concurrency = 1000
+    assert "about 900 a second (MaximumConcurrency 1000" in dry_run(ids(3))[0]
+    said, _ = dry_run(leaving(40_000, 5), "--send-at-column", "when")
+    assert "from 1000 to 1000 (even that is not enough for all):\n" in said
+
+
+def test_where_the_concurrency_is_not_known_no_number_is_advised(dry_run, door):
+    door.denied, door.latencies_ms = {"ListEventSourceMappings"}, [60_000]
+    said, _ = dry_run(leaving(1000, 6), "--send-at-column", "when")
+    assert " will be too late. Now raise MaximumConcurrency: infra/runbook.md, Raise the" in said
+    assert "update-event-source-mapping" not in said
+
+
+def test_the_local_stack_is_not_advised_to_change_an_account(door):
+    stack = Stack(bulk_door.STACK)
+    stack.is_local = True
+    outlook = forecast.foresee([10, 10, 10], 0, 0.2)
+    told = forecast.advice(stack, capacity.look_up(stack), outlook, 0.2)
+    assert told == "1 will be too late: the local stack does no more"
+
+
+def test_a_failed_look_does_not_ask_for_another_run(dry_run, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:1")
+    said, _ = dry_run(ids(3))
+    assert ": check the network; MaximumConcurrency 5 is assumed\n" in said
+
+
+@pytest.mark.parametrize("passes", ["time", "monotonic"])
+def test_while_a_machine_sleeps_the_time_goes_on(door, monkeypatch, passes):
+    """One of its clocks may stop meanwhile."""
+    stack = Stack(bulk_door.STACK)
+    clock = getattr(time, passes)
+    monkeypatch.setattr(time, passes, lambda: clock() + 3600)
+    assert stack.now() - stack.begun_at >= timedelta(hours=1)

@@ -118,6 +118,25 @@ def test_what_is_not_cancelled_is_counted_and_is_exit_code_1(door, recall):
     assert results()["4"] == ("timed_out", "")
 
 
+def test_what_to_do_depends_on_the_outcome(door, recall):
+    outcomes = ["too_late", "already_sent", "already_sent", "not_found", "invalid_request"]
+    outcomes += ["credits_exhausted", "cancelled"]
+    lines = [(str(at), each, "dead_lettered") for at, each in enumerate(outcomes[:-1], 1)]
+    door.looks.append(write(door, *lines, ("7", "cancelled", "done", 200)))
+    ended, said = recall(*"1234567")
+    assert ended == 1
+    assert "\n3 can no longer be cancelled: warn their recipients\n" in said
+    assert "\n2 have wrong ids: correct them\n" in said
+    assert "\n1 can succeed once their cause is gone (infra/runbook.md): redrive them, or" in said
+
+
+def test_of_what_is_lost_it_does_not_say_that_it_can_succeed(door, recall):
+    door.looks.append(write(door, ("1", "too_late", "dead_lettered", 6)))
+    ended, said = recall("1", "2")
+    assert (ended, "1 can no longer be cancelled: warn their recipients\n" in said) == (3, True)
+    assert "redrive" not in said
+
+
 def test_a_try_that_is_repeated_decides_nothing(door, recall):
     door.looks.extend(
         [

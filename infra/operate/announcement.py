@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from .ending import console
-from .forecast import Forecast, advice
+from .forecast import ACCEPTED_A_SECOND, Forecast, advice
 from .ids import Ids
 from .plan import Plan
 from .programs import Rows
@@ -39,20 +39,28 @@ def tell_past(plan: Plan) -> None:
     past = plan.past()
     ago = span(plan.now_s - plan.cut_offs[past[0]])
     of = f"{len(past):,} of {len(plan.ids):,}"
-    console.print(f"{of} are PAST THEIR CUT-OFF, the first by {ago}: they are asked last, for")
-    console.print("SMS Partner will refuse them, unless their times are wrong")
+    console.print(f"{of} are PAST THEIR CUT-OFF, the first by {ago}: they are tried last;")
+    console.print("SMS Partner refuses them, unless their times are wrong")
 
 
 def foresee(stack: Stack, plan: Plan, foreseen: Forecast) -> None:
-    """Say when the last will be asked, and what to do if some will be too late."""
+    """Say when the last will be tried, and what to do if some will be too late."""
+    if foreseen.capacity.is_stopped:
+        console.print("the worker is STOPPED (infra/runbook.md, Stop everything): start it again")
+        return
     outlook = foreseen.outlook(plan.cut_offs.values(), plan.now_s)
     console.print(f"forecast: {foreseen}: {outlook}")
     if outlook.late:
-        console.print(advice(stack, foreseen.capacity, outlook, foreseen.a_second))
+        rates = foreseen.a_second, ACCEPTED_A_SECOND
+        console.print(advice(stack, foreseen.capacity, outlook, *rates))
 
 
 def rows(plan: Plan, foreseen: Forecast) -> Rows:
-    """Yield what a dry run tells of each id. ``in_time`` is null without a time."""
+    """Yield what a dry run tells of each id. ``in_time`` is null without a time.
+
+    While the worker is stopped, nothing is foreseen: ``asked_at`` is null too.
+    """
+    is_stopped = foreseen.capacity.is_stopped
     for number, (message_id, send_at) in enumerate(plan.send_at.items(), 1):
         asked_s = plan.now_s + foreseen.asked_s(number)
         cut_off = send_at and (send_at - CUT_OFF).isoformat()
@@ -60,6 +68,10 @@ def rows(plan: Plan, foreseen: Forecast) -> Rows:
             "id": message_id,
             "send_at": send_at and send_at.isoformat(),
             "cut_off": cut_off,
-            "asked_at": datetime.fromtimestamp(asked_s, UTC).isoformat(timespec="seconds"),
-            "in_time": asked_s < plan.cut_offs[message_id] if send_at else None,
+            "asked_at": None if is_stopped else _iso(asked_s),
+            "in_time": asked_s < plan.cut_offs[message_id] if send_at and not is_stopped else None,
         }
+
+
+def _iso(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds")

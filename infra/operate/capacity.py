@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from math import inf
 from typing import NamedTuple, TypeVar
 
 from .ending import Ending, ExitCode, console
@@ -9,21 +10,27 @@ from .stack import Stack, explained
 
 Known = TypeVar("Known")
 
-TIMEOUT_S = 5  # of each look: a forecast must not hold up a recall
+TIMEOUT_S = 2.5  # to connect, and to read: a forecast must not hold up a recall
 PERIOD_S = 3600
 # Of ten calls at once the slowest counts: it takes what nine in ten do not exceed.
 STATISTIC = "p90"
+# What is tried again is not visible until it is due.
+WAITING = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
 
 
 class Capacity(NamedTuple):
-    """``concurrency`` batches of ``batch`` messages at once; ``uuid`` is the event source's."""
+    """``concurrency`` batches of ``batch`` messages at once.
+
+    ``uuid`` is the event source's, "" where nothing is known.
+    """
 
     uuid: str
     concurrency: int
     batch: int
+    is_stopped: bool = False
 
 
-UNKNOWN = Capacity('"$(resource WorkerFunctionQueue)"', 5, 10)  # the template's
+UNKNOWN = Capacity("", 5, 10)  # the template's
 
 
 def look_up(stack: Stack) -> Capacity:
@@ -36,7 +43,7 @@ def latency_s(stack: Stack) -> float:
 
 
 def waiting(stack: Stack) -> int:
-    """Return how many messages are on the queue already."""
+    """Return how many messages are on the queue already, those that are tried again included."""
     return _known("the queue is taken to be empty", 0, lambda: _waiting(stack))
 
 
@@ -45,7 +52,8 @@ def _known(otherwise: str, default: Known, look: Callable[[], Known]) -> Known:
         with explained(ExitCode.UNFINISHED):
             return look()
     except Ending as why:
-        console.print(f"forecast: {why}; {otherwise}")
+        text = str(why).removesuffix(", and run it again")
+        console.print(f"forecast: {text}; {otherwise}")
     except (KeyError, ValueError, TypeError):
         console.print(f"forecast: AWS's answer is not understood; {otherwise}")
     return default
@@ -55,10 +63,10 @@ def _capacity(stack: Stack) -> Capacity:
     functions = stack.client("lambda", 1, TIMEOUT_S)
     answer = functions.list_event_source_mappings(EventSourceArn=stack.queue_arn)
     [mapping] = answer["EventSourceMappings"]
-    if mapping["State"] in {"Disabled", "Disabling"}:
-        console.print("the worker is STOPPED (infra/runbook.md, Stop everything): start it again")
-    concurrency = int(mapping["ScalingConfig"]["MaximumConcurrency"])
-    return Capacity(mapping["UUID"], concurrency, int(mapping["BatchSize"]))
+    concurrency = _between(1, mapping["ScalingConfig"]["MaximumConcurrency"], 1000)
+    batch = _between(1, mapping["BatchSize"], 10_000)
+    is_stopped = mapping["State"] in {"Disabled", "Disabling"}
+    return Capacity(mapping["UUID"], int(concurrency), int(batch), is_stopped)
 
 
 def _latency_s(stack: Stack) -> float:
@@ -71,15 +79,22 @@ def _latency_s(stack: Stack) -> float:
         Period=PERIOD_S,
         ExtendedStatistics=[STATISTIC],
     )
-    found = [each["ExtendedStatistics"][STATISTIC] for each in answer["Datapoints"]]
+    found = [float(each["ExtendedStatistics"][STATISTIC]) for each in answer["Datapoints"]]
     if not found:
         raise Ending("SMS Partner was not asked in the last hour")
-    return float(max(found)) / 1000  # an hour may begin in one period and end in another
+    # An hour may begin in one period and end in another.
+    return max(_between(0, each, PERIOD_S * 1000) for each in found) / 1000
 
 
 def _waiting(stack: Stack) -> int:
-    name = "ApproximateNumberOfMessages"
     answer = stack.client("sqs", 1, TIMEOUT_S).get_queue_attributes(
-        QueueUrl=stack.queue_url, AttributeNames=[name]
+        QueueUrl=stack.queue_url, AttributeNames=WAITING
     )
-    return int(answer["Attributes"][name])
+    return sum(int(_between(0, int(answer["Attributes"][name]), inf)) for name in WAITING)
+
+
+def _between(least: float, value: float, most: float) -> float:
+    """Return the value; raise ValueError where it makes no sense."""
+    if not least <= value <= most:
+        raise ValueError
+    return value

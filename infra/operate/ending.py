@@ -37,7 +37,10 @@ def run(name: str, again: str, command: Callable[[], ExitCode]) -> ExitCode:
         return command()
     except Ending as ending:
         is_begun = ending.code is ExitCode.UNFINISHED
-        return _end(name, f"{ending}. {again}" if is_begun else str(ending), ending, ending.code)
+        _end(name, f"{ending}. {again}" if is_begun else str(ending), ending, ending.code)
+        if ending.code is ExitCode.BUG:
+            traceback.print_exc()
+        return ending.code
     except KeyboardInterrupt as interrupt:
         return _end(name, f"interrupted. {again}", interrupt, ExitCode.INTERRUPTED)
     except Exception as error:  # noqa: BLE001  whatever it is, it must not end with exit code 1

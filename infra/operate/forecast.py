@@ -1,7 +1,7 @@
-"""When the SMS of a recall will be asked, which of them too late, and what to do about it."""
+"""When the SMS of a recall will be tried, which of them too late, and what to do about it."""
 
-from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from math import ceil, inf
 from typing import NamedTuple
 
@@ -14,10 +14,10 @@ from .times import span
 # second (make bench, growth).
 OWN_S = 0.224
 LOCAL_OWN_S, LOCAL_A_SECOND = 0.05, 400
-START_S = 0.5  # until the first is asked: both functions start
+START_S = 0.5  # until the first is tried: both functions start
 HEADROOM = 1.2  # of the concurrency that would just do
 MOST = 1000  # Lambda's maximum
-WINDOW_S = 30  # a rate is that of the last half minute
+ACCEPTED_A_SECOND = 900  # as the local stack's API did (tests/README.md)
 
 
 class Outlook(NamedTuple):
@@ -29,7 +29,7 @@ class Outlook(NamedTuple):
     needed: float  # the rate at which none would be late
 
     def __str__(self) -> str:
-        text = f"the last is asked in {span(self.last_s)}"
+        text = f"the last is tried in {span(self.last_s)}"
         if self.late or self.spare_s == inf:
             return text + (f", {self.late:,} TOO LATE" if self.late else "")
         return f"{text}, the tightest {span(self.spare_s)} before its cut-off"
@@ -38,9 +38,9 @@ class Outlook(NamedTuple):
 def foresee(
     cut_offs: Iterable[float], now_s: float, a_second: float, start_s: float = 0, ahead: int = 0
 ) -> Outlook:
-    """Look ahead; ``cut_offs`` (Unix seconds) are of what is not asked yet, in its order.
+    """Look ahead; ``cut_offs`` (Unix seconds) are of what is not tried yet, in its order.
 
-    ``ahead`` others are asked before them. What is past its cut-off now is not counted as late: no
+    ``ahead`` others are tried before them. What is past its cut-off now is not counted as late: no
     rate would help it.
     """
     last_s, spare_s, late, needed = start_s, inf, 0, 0.0
@@ -53,17 +53,26 @@ def foresee(
     return Outlook(last_s, spare_s, late, needed)
 
 
-def advice(stack: Stack, capacity: Capacity, outlook: Outlook, a_second: float) -> str:
-    """Return what to do now for all to be in time."""
+def advice(
+    stack: Stack, capacity: Capacity, outlook: Outlook, a_second: float, most_a_second: float = inf
+) -> str:
+    """Return what to do now for all to be in time; no concurrency makes it more than the most."""
+    late = f"{outlook.late:,} will be too late"
+    if stack.is_local:
+        return f"{late}: the local stack does no more"
+    if not capacity.uuid:
+        return f"{late}. Now raise MaximumConcurrency: infra/runbook.md, Raise the concurrency"
     wanted = ceil(capacity.concurrency * HEADROOM * outlook.needed / a_second)
     number = min(max(wanted, capacity.concurrency + 1), MOST)
-    enough = "" if wanted <= MOST else " (even that is not enough for all)"
+    is_enough = wanted <= MOST and outlook.needed <= most_a_second
+    enough = "" if is_enough else " (even that is not enough for all)"
     return (
-        f"{outlook.late:,} will be too late. Now, in another window, raise MaximumConcurrency "
+        f"{late}. Now, in another window, raise MaximumConcurrency "
         f"from {capacity.concurrency} to {number}{enough}:\n"
         f"  aws lambda update-event-source-mapping --region {stack.region} --uuid {capacity.uuid} "
         f"--scaling-config MaximumConcurrency={number}\n"
-        "and see infra/runbook.md, Raise the concurrency"
+        "If the worker has reserved concurrency, raise that first (infra/runbook.md, Raise the "
+        "concurrency)"
     )
 
 
@@ -76,7 +85,7 @@ class Forecast(NamedTuple):
     a_second: float
 
     def asked_s(self, number: int) -> float:
-        """Return in how many seconds the first, second … is asked."""
+        """Return in how many seconds the first, second … is tried."""
         return START_S + (self.ahead + number) / self.a_second
 
     def outlook(self, cut_offs: Iterable[float], now_s: float) -> Outlook:
@@ -91,25 +100,12 @@ class Forecast(NamedTuple):
 
 
 def ask(stack: Stack) -> Forecast:
-    """Ask AWS for what a forecast needs."""
-    capacity, answer_s = look_up(stack), latency_s(stack)
+    """Ask AWS for what a forecast needs, all at once."""
+    with ThreadPoolExecutor() as pool:
+        looks = pool.submit(look_up, stack), pool.submit(latency_s, stack)
+        ahead = pool.submit(waiting, stack).result()
+    capacity, answer_s = looks[0].result(), looks[1].result()
     batch_s = answer_s + (LOCAL_OWN_S if stack.is_local else OWN_S)
-    a_second = capacity.concurrency * capacity.batch / batch_s
-    if stack.is_local:
-        a_second = min(a_second, LOCAL_A_SECOND)
-    return Forecast(capacity, answer_s, waiting(stack), a_second)
-
-
-class Pace:
-    """How many are asked a second, of late."""
-
-    def __init__(self) -> None:
-        self._looks: deque[tuple[float, int]] = deque()
-
-    def look(self, at_s: float, asked: int) -> float:
-        """Take how many were asked until now; return the rate, 0 where it is not known yet."""
-        self._looks.append((at_s, asked))
-        while len(self._looks) > 2 and self._looks[1][0] <= at_s - WINDOW_S:
-            self._looks.popleft()
-        first_s, first = self._looks[0]
-        return (asked - first) / (at_s - first_s) if at_s > first_s else 0
+    most = LOCAL_A_SECOND if stack.is_local else ACCEPTED_A_SECOND
+    a_second = min(capacity.concurrency * capacity.batch / batch_s, most)
+    return Forecast(capacity, answer_s, ahead, a_second)

@@ -25,7 +25,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if (options.timezone or options.day_first) and not is_timed:
         parser.error("--timezone and --day-first need --send-at or --send-at-column")
     if options.json and not (options.wait or options.dry_run):
-        parser.error("--json needs --wait or --dry-run: nothing is known of an id before")
+        parser.error("--json needs --wait or --dry-run: without them it learns no outcomes")
     try:
         zone = times.zone(options.timezone) if options.timezone is not None else None
     except Unclear as unclear:

@@ -21,5 +21,5 @@ def write(rows: Rows) -> None:
         # Python would complain of it once more at its own end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            raise
+            raise OSError(f"standard output: {error.strerror}") from error
         console.print("nothing reads standard output any more: the rest of the lines is left out")

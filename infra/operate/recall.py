@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from . import announcement, forecast, outcomes, programs, progress
 from .ending import Ending, ExitCode, console, run
@@ -16,6 +17,16 @@ from .times import shown
 TERMINAL = Path("/dev/tty")  # standard input may be the ids
 AGAIN = "Run it again: what was accepted is being cancelled, and sending all once more is harmless."
 
+RENEW_S = 60  # what was foreseen before the question is told again after it
+
+
+class Prepared(NamedTuple):
+    """What a recall needs to begin."""
+
+    stack: Stack
+    plan: Plan
+    foreseen: forecast.Forecast
+
 
 def main(arguments: list[str] | None = None) -> ExitCode:
     """Recall a campaign; return the exit code."""
@@ -23,10 +34,7 @@ def main(arguments: list[str] | None = None) -> ExitCode:
 
 
 def _recall(options: argparse.Namespace) -> ExitCode:
-    try:
-        stack, plan = _prepare(options)
-    except KeyboardInterrupt:
-        raise Ending("interrupted, and nothing was sent", ExitCode.INTERRUPTED) from None
+    stack, plan, foreseen = _before_sending(options)
     if options.dry_run:
         return ExitCode.DONE
     recall_id = plan.recall_id(stack.api_url)
@@ -36,14 +44,29 @@ def _recall(options: argparse.Namespace) -> ExitCode:
         return ExitCode.DONE
     known = Outcomes(plan.ids, recall_id, stack.begun_at)
     with explained(ExitCode.UNFINISHED):
-        progress.follow(stack, plan, known, options.results)
+        progress.follow(stack, plan, known, options.results, foreseen)
         if options.json:
             programs.write(known.rows())
     return progress.conclude(known.counts(), options.results)
 
 
-def _prepare(options: argparse.Namespace) -> tuple[Stack, Plan]:
+def _before_sending(options: argparse.Namespace) -> Prepared:
+    """Prepare; whatever ends it says that nothing was sent."""
+    try:
+        return _prepare(options)
+    except Ending:
+        raise
+    except KeyboardInterrupt:
+        raise Ending("interrupted, and nothing was sent", ExitCode.INTERRUPTED) from None
+    except Exception as error:
+        text = "this is a bug of recall: nothing was sent. Report it with the lines below"
+        raise Ending(text, ExitCode.BUG) from error
+
+
+def _prepare(options: argparse.Namespace) -> Prepared:
     """Check all, say what will be done, and ask; return what to do."""
+    if options.json and sys.stdout is None:  # it was closed when Python began
+        raise Ending("--json needs a standard output")
     chosen = _read(options)
     stack = find(options.stack)
     if options.send_at and options.send_at <= stack.now():
@@ -59,12 +82,13 @@ def _prepare(options: argparse.Namespace) -> tuple[Stack, Plan]:
     announcement.foresee(stack, plan, foreseen)
     if options.dry_run:
         if options.json:
-            programs.write(announcement.rows(plan, foreseen))
+            with explained(ExitCode.NOTHING_SENT):
+                programs.write(announcement.rows(plan, foreseen))
         console.print("Dry run: nothing was sent.")
-        return stack, plan
+        return Prepared(stack, plan, foreseen)
     if not options.yes:
         _confirm()
-    return stack, _renew(plan, stack)
+    return _renew(Prepared(stack, plan, foreseen))
 
 
 def _read(options: argparse.Namespace) -> Ids:
@@ -94,9 +118,13 @@ def _confirm() -> None:
         raise Ending("nothing was sent")
 
 
-def _renew(plan: Plan, stack: Stack) -> Plan:
-    """Return the plan as it is after the question; say what is past its cut-off since."""
+def _renew(prepared: Prepared) -> Prepared:
+    """Return what to do after the question; say what has changed meanwhile."""
+    stack, plan, foreseen = prepared
     renewed = Plan(plan.send_at, stack.now().timestamp())
     if len(renewed.past()) > len(plan.past()):
         announcement.tell_past(renewed)
-    return renewed
+    if renewed.now_s - plan.now_s > RENEW_S:  # the concurrency may have been raised, too
+        foreseen = forecast.ask(stack)
+        announcement.foresee(stack, renewed, foreseen)
+    return Prepared(stack, renewed, foreseen)

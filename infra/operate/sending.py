@@ -63,7 +63,8 @@ class Sender:
                 self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 running = sum(map(Future.running, sent))
-                console.print(f"stopping, waiting for {running} requests (run it again to go on)")
+                some = f"{running} request{'s' * (running != 1)}"
+                console.print(f"stopping, waiting for {some} (run it again to go on)")
                 raise
             finally:
                 self._stopped.set()

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import boto3
@@ -46,6 +47,7 @@ class Stack:
     def __init__(self, name: str, local: dict[str, str] | None = None) -> None:
         self.name = name
         self.is_local = local is not None
+        self._lock = Lock()
         core = botocore.session.Session()
         self._client_options: dict[str, Any] = {}
         if local:
@@ -71,12 +73,16 @@ class Stack:
 
     def now(self) -> datetime:
         """Return the time by AWS's clock: this machine's may be wrong by minutes."""
-        return self.begun_at + timedelta(seconds=time.monotonic() - self._begun_at_s)
+        # Monotonic clocks may stop while a laptop sleeps, and the wall clock may be set back.
+        passed_s = max(time.monotonic() - self._begun_at_s, time.time() - self._begun_at_unix_s)
+        return self.begun_at + timedelta(seconds=passed_s)
 
     def client(self, service: str, tries: int = 3, timeout_s: float = 30) -> Any:
         retries = {"mode": "standard", "total_max_attempts": tries}
-        config = Config(connect_timeout=5, read_timeout=timeout_s, retries=retries)
-        return self._session.client(service, config=config, **self._client_options)
+        connect_s = min(timeout_s, 5)
+        config = Config(connect_timeout=connect_s, read_timeout=timeout_s, retries=retries)
+        with self._lock:  # a session serves one thread
+            return self._session.client(service, config=config, **self._client_options)
 
     def post(self, path: str, body: dict[str, Any]) -> AWSResponse:
         """Call the API, signed; raises BotoCoreError where there is no answer."""
@@ -93,7 +99,7 @@ class Stack:
     def _describe(self) -> dict[str, str]:
         answer = self.client("cloudformation").describe_stacks(StackName=self.name)
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        self._begun_at_s = time.monotonic()
+        self._begun_at_s, self._begun_at_unix_s = time.monotonic(), time.time()
         self.begun_at = parsedate_to_datetime(date) if date else datetime.now(UTC)
         [described] = answer["Stacks"]
         return {each["OutputKey"]: each["OutputValue"] for each in described.get("Outputs", [])}

@@ -1,0 +1,147 @@
+"""What is foreseen while a recall runs, and what has gone wrong in it."""
+
+from collections import Counter, deque
+from math import inf
+from typing import NamedTuple
+
+from . import capacity, forecast
+from .ending import console
+from .outcomes import Outcomes
+from .plan import Plan
+from .stack import Stack
+from .times import span
+
+WINDOW_S = 30  # a rate is that of the last half minute
+KNOWN_AFTER_S = 10  # with something tried: before, functions may still start
+TOLD_EVERY_S = 30  # at the boundary, a forecast may change with each look
+MANY = 0.1  # of all: a few tries in vain are usual
+
+
+class Pace:
+    """How many are tried a second, of late; ``idle_s``: for how long none was."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, int]] = deque()
+        self._tried, self._moved_s = -1, 0.0
+        self.idle_s = 0.0
+
+    def look(self, at_s: float, tried: int) -> float:
+        """Take how many were tried until now; return the rate, 0 where it is not known yet."""
+        if tried != self._tried:
+            self._tried, self._moved_s = tried, at_s
+        self.idle_s = at_s - self._moved_s
+        if not tried:
+            return 0
+        self._looks.append((at_s, tried))
+        while len(self._looks) > 2 and self._looks[1][0] <= at_s - WINDOW_S:
+            self._looks.popleft()
+        first_s, first = self._looks[0]
+        return (tried - first) / (at_s - first_s) if at_s - first_s >= KNOWN_AFTER_S else 0
+
+
+class Sight(NamedTuple):
+    """What is seen at one moment; until a rate is seen, ``a_second`` is the one foreseen before.
+
+    ``idle_s``: for how long nothing was tried, 0 if that is not too long. ``missed``: how many are
+    undecided, and past their cut-off since the recall began. The next cut-offs are Unix seconds.
+    """
+
+    now_s: float
+    a_second: float
+    is_seen: bool
+    outlook: forecast.Outlook | None
+    idle_s: float
+    missed: int
+    in_vain: Counter[str]  # by outcome
+    next_untried_s: float
+    next_in_vain_s: float
+
+    def notes(self) -> list[str]:
+        """Return what to say of it."""
+        notes = []
+        if self.idle_s:
+            due = self._due(self.next_untried_s)
+            text = f"NOTHING WAS TRIED for {span(self.idle_s)}{due}"
+            notes.append(f"{text}: see the alarms (infra/runbook.md)")
+        if self.outlook:
+            about = "" if self.is_seen else "about "
+            notes.append(f"{about}{self.a_second:,.0f} a second, {self.outlook}")
+        if self.missed:
+            notes.append(f"{self.missed:,} are past their cut-off by now")
+        if self.in_vain:
+            words = ", ".join(f"{count:,} {word}" for word, count in self.in_vain.most_common(3))
+            due = self._due(self.next_in_vain_s)
+            notes.append(f"{self.in_vain.total():,} tried in vain so far ({words}){due}")
+        return notes
+
+    def _due(self, cut_off_s: float) -> str:
+        left_s = cut_off_s - self.now_s
+        return "" if left_s == inf else f", the next cut-off in {span(left_s)}"
+
+
+class Watch:
+    """Foresees when the last will be tried: by the rate that is seen, until then as before."""
+
+    def __init__(
+        self, stack: Stack, plan: Plan, known: Outcomes, foreseen: forecast.Forecast
+    ) -> None:
+        self._stack = stack
+        self._plan = plan
+        self._known = known
+        self._foreseen = foreseen
+        self._pace = Pace()
+        self._told: tuple[bool, ...] = ()
+        self._told_s = -inf
+
+    def look(self) -> str:
+        """Return what to show beside the bar; say it in a line of its own where it changes."""
+        sight = self._see(self._stack.now().timestamp())
+        text = "; ".join(sight.notes())
+        late = sight.outlook.late if sight.outlook else 0
+        is_hard = sight.in_vain.total() > MANY * len(self._plan.cut_offs)
+        troubles = sight.missed > 0, sight.idle_s > 0, is_hard
+        state = (late + sight.missed > 0, *troubles)
+        if (sight.is_seen or any(troubles)) and self._is_new(state, sight.now_s):
+            console.print(f"forecast: {text}")
+            if sight.outlook and late:
+                console.print(self._advice(sight.outlook, sight))
+        return text
+
+    def _see(self, now_s: float) -> Sight:
+        undecided, cut_offs = self._known.undecided, self._plan.cut_offs
+        untried = [cut_offs[each] for each, outcome in undecided.items() if not outcome]
+        tried = [cut_offs[each] for each, outcome in undecided.items() if outcome]
+        a_second = self._pace.look(now_s, len(cut_offs) - len(untried))
+        is_idle = bool(untried) and self._pace.idle_s > WINDOW_S
+        return Sight(
+            now_s,
+            a_second or self._foreseen.a_second,
+            a_second > 0,
+            None if is_idle else self._outlook(untried, now_s, a_second),
+            self._pace.idle_s if is_idle else 0,
+            sum(self._plan.now_s < each <= now_s for each in untried + tried),
+            Counter(filter(None, undecided.values())),
+            min((each for each in untried if each > now_s), default=inf),
+            min((each for each in tried if each > now_s), default=inf),
+        )
+
+    def _outlook(
+        self, untried: list[float], now_s: float, a_second: float
+    ) -> forecast.Outlook | None:
+        if not untried or (self._foreseen.capacity.is_stopped and not a_second):
+            return None
+        if not a_second:
+            return self._foreseen.outlook(untried, now_s)
+        return forecast.foresee(untried, now_s, a_second)
+
+    def _is_new(self, state: tuple[bool, ...], now_s: float) -> bool:
+        is_new = state != self._told and now_s - self._told_s >= TOLD_EVERY_S
+        if is_new:
+            self._told, self._told_s = state, now_s
+        return is_new
+
+    def _advice(self, outlook: forecast.Outlook, sight: Sight) -> str:
+        if sight.in_vain["throttled"]:
+            return "SMS Partner throttles: do not raise the concurrency (infra/runbook.md)"
+        now = capacity.look_up(self._stack)  # it may have been raised meanwhile
+        return forecast.advice(self._stack, now, outlook, sight.a_second)
