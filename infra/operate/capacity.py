@@ -10,7 +10,7 @@ from .stack import Stack, explained
 
 Known = TypeVar("Known")
 
-TIMEOUT_S = 2.5  # to connect, and to read: a forecast must not hold up a recall
+TIMEOUT_S = 3.3  # to read, and half of it to connect: a forecast must not hold up a recall
 PERIOD_S = 3600
 # Of ten calls at once the slowest counts: it takes what nine in ten do not exceed.
 STATISTIC = "p90"

@@ -78,7 +78,8 @@ def _read(rows: list[Row], wanted: Wanted) -> Ids:
         [_trouble(row, index) for row in rows],
     )
     cells = [row.cells[index] for row in rows]
-    if len(rows[0].cells) > 1 and cells in (_numbers(0, len(cells)), _numbers(1, len(cells))):
+    numbers = [str(number) for number in range(len(cells) + 1)]
+    if len(rows[0].cells) > 1 and cells in (numbers[:-1], numbers[1:]):
         raise Ending("its ids are those of row numbers: choose another column with --column")
     if header and any(columns.plain(cell).rstrip(" :") in TOTALS for cell in rows[-1].cells):
         raise Ending(f"line {rows[-1].line} looks like a total, not like an SMS: take it out")
@@ -109,8 +110,7 @@ def _send_at(rows: list[Row], index: int, when: int, reader: Reader) -> dict[str
 
 def _mixed(rows: list[Row], when: int) -> list[str]:
     """Say which dates begin otherwise than the first of which that is certain."""
-    orders = [(row, order(_cell(row, when))) for row in rows]
-    known = [(row, which) for row, which in orders if which]
+    known = [(row, which) for row in rows if (which := order(_cell(row, when)))]
     return [
         f"line {row.line}: {shown(_cell(row, when))} begins with the {which}, "
         f"line {known[0][0].line} with the {known[0][1]}"
@@ -147,10 +147,6 @@ def _trouble(row: Row, index: int) -> str:
 
 def _cell(row: Row, index: int) -> str:
     return row.cells[index] if index < len(row.cells) else ""
-
-
-def _numbers(first: int, count: int) -> list[str]:
-    return [str(first + number) for number in range(count)]
 
 
 def _hint(cell: str) -> str:

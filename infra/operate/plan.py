@@ -26,7 +26,7 @@ class Request(NamedTuple):
 
 
 class Plan:
-    """The ids in the order in which they are asked: the earliest cut-off first.
+    """The ids in the order in which they are tried: the earliest cut-off first.
 
     What is past its cut-off at ``now_s`` comes last, because it cannot be in time any more; an id
     without a time is due at no time. ``cut_offs``: Unix seconds.

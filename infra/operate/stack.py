@@ -79,7 +79,7 @@ class Stack:
 
     def client(self, service: str, tries: int = 3, timeout_s: float = 30) -> Any:
         retries = {"mode": "standard", "total_max_attempts": tries}
-        connect_s = min(timeout_s, 5)
+        connect_s = min(timeout_s / 2, 5)
         config = Config(connect_timeout=connect_s, read_timeout=timeout_s, retries=retries)
         with self._lock:  # a session serves one thread
             return self._session.client(service, config=config, **self._client_options)
