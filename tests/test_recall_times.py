@@ -204,6 +204,9 @@ def test_beside_the_times_the_column_of_the_ids_needs_its_name():
     assert "it has no column messageId: choose one of phone, when with --column" in refusal(
         "phone;when\n33612345678;2030-01-15 09:00\n"
     )
+    assert "it has several columns: choose one of messageId, message_id" in refusal(
+        "messageId;message_id;when\n300;301;2030-01-15 09:00\n"
+    )
     assert "choose one of sms, name, when with --column" in refusal(
         "sms,name,when\n300,Ana,2030-01-15 09:00\n"
     )

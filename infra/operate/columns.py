@@ -43,7 +43,7 @@ def of_ids(head: list[str], rows: list[Row], column: str | None, others: set[int
     used = {index for cells in lines for index, cell in enumerate(cells) if cell} - others
     if column is None and len(used) == 1 and not others:
         return used.pop()
-    what = "no column messageId" if others else "several columns"
+    what = "no column messageId" if others and not found else "several columns"
     what = what if column is None else f"{len(found)} columns {column!r}"
     no_names = "several columns and no header" if column is None else NO_NAMES
     raise _unclear(head, what, no_names, "--column")

@@ -1,6 +1,7 @@
 """What ``recall`` is told to do."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,6 +27,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--timezone and --day-first need --send-at or --send-at-column")
     if options.json and not (options.wait or options.dry_run):
         parser.error("--json needs --wait or --dry-run: without them it learns no outcomes")
+    if options.json and sys.stdout is None:  # it was closed when Python began
+        parser.error("--json needs a standard output")
     try:
         zone = times.zone(options.timezone) if options.timezone is not None else None
     except Unclear as unclear:

@@ -65,8 +65,6 @@ def _before_sending(options: argparse.Namespace) -> Prepared:
 
 def _prepare(options: argparse.Namespace) -> Prepared:
     """Check all, say what will be done, and ask; return what to do."""
-    if options.json and sys.stdout is None:  # it was closed when Python began
-        raise Ending("--json needs a standard output")
     chosen = _read(options)
     stack = find(options.stack)
     if options.send_at and options.send_at <= stack.now():
@@ -78,17 +76,17 @@ def _prepare(options: argparse.Namespace) -> Prepared:
         with explained(ExitCode.NOTHING_SENT):
             outcomes.check(options.results, plan.recall_id(stack.api_url))
     announcement.announce(stack, plan, chosen, _name(options.file))
-    foreseen = forecast.ask(stack)
-    announcement.foresee(stack, plan, foreseen)
+    prepared = Prepared(stack, plan, forecast.ask(stack))
+    announcement.foresee(*prepared)
     if options.dry_run:
         if options.json:
             with explained(ExitCode.NOTHING_SENT):
-                programs.write(announcement.rows(plan, foreseen))
+                programs.write(announcement.rows(plan, prepared.foreseen))
         console.print("Dry run: nothing was sent.")
-        return Prepared(stack, plan, foreseen)
+        return prepared
     if not options.yes:
         _confirm()
-    return _renew(Prepared(stack, plan, foreseen))
+    return _renew(prepared)
 
 
 def _read(options: argparse.Namespace) -> Ids:
