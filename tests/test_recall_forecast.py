@@ -316,8 +316,10 @@ def test_aws_is_asked_for_all_of_a_forecast_at_once(dry_run, door, monkeypatch):
 def test_no_concurrency_tries_more_than_are_accepted(dry_run, door):
     door.concurrency = 1000
     assert "about 900 a second (MaximumConcurrency 1000" in dry_run(ids(3))[0]
+    door.concurrency = 50
     said, _ = dry_run(leaving(40_000, 5), "--send-at-column", "when")
-    assert "from 1000 to 1000 (even that is not enough for all):\n" in said
+    assert "about 900 a second (MaximumConcurrency 50" in said
+    assert " (even that is not enough for all):\n" in said
 
 
 def test_where_the_concurrency_is_not_known_no_number_is_advised(dry_run, door):

@@ -100,7 +100,7 @@ class Watch:
         late = sight.outlook.late if sight.outlook else 0
         is_hard = sight.in_vain.total() > MANY * len(self._plan.cut_offs)
         troubles = sight.missed > 0, sight.idle_s > 0, is_hard
-        state = (late + sight.missed > 0, *troubles)
+        state = (late > 0, *troubles)
         if (sight.is_seen or any(troubles)) and self._is_new(state, sight.now_s):
             console.print(f"forecast: {text}")
             if sight.outlook and late:
