@@ -12,10 +12,10 @@ import pytest
 import bulk_door
 from infra.operate import capacity, forecast
 from infra.operate import recall as command
+from infra.operate.lookout import Lookout, Pace
 from infra.operate.outcomes import Outcomes
 from infra.operate.plan import Plan
 from infra.operate.stack import Stack
-from infra.operate.watch import Pace, Watch
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ class Watched:
         leave = self.begun_at + timedelta(minutes=6)
         plan = Plan({str(number): leave for number in range(20)}, self.begun_at.timestamp())
         self.known = Outcomes(plan.ids, "recall", self.stack.begun_at)
-        self.watch = Watch(self.stack, plan, self.known, forecast.ask(self.stack))
+        self.lookout = Lookout(self.stack, plan, self.known, forecast.ask(self.stack))
         self.monkeypatch = monkeypatch
 
     def settle(self, *message_ids):
@@ -181,7 +181,7 @@ class Watched:
     def look(self, after_s):
         at = self.begun_at + timedelta(seconds=after_s)
         self.monkeypatch.setattr(self.stack, "now", lambda: at)
-        return self.watch.look()
+        return self.lookout.look()
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_what_has_become_too_late_is_not_taken_back(watched, capsys):
 
 def test_what_was_past_before_is_not_missed(door, monkeypatch):
     watched = Watched(monkeypatch)
-    watched.watch._plan.now_s += 3600
+    watched.lookout._plan.now_s += 3600
     assert "past" not in watched.look(61)
 
 

@@ -8,11 +8,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .ending import Ending, ExitCode, console
 from .follow import Follower
 from .forecast import Forecast
+from .lookout import Lookout
 from .outcomes import DONE, UNDECIDED, Outcomes
 from .plan import Plan
 from .sending import Sender
 from .stack import Stack
-from .watch import Watch
 
 LOST = ("too_late", "already_sent")
 WRONG = ("not_found", "invalid_request")
@@ -44,14 +44,14 @@ def _accepted(bar: Progress) -> str:
 
 def follow(stack: Stack, plan: Plan, known: Outcomes, results: Path, foreseen: Forecast) -> None:
     """Follow all to their outcomes; whatever ends it, write down what is known."""
-    looked, watch, bar = False, Watch(stack, plan, known, foreseen), _bar()
+    looked, lookout, bar = False, Lookout(stack, plan, known, foreseen), _bar()
     try:
         with bar:
             task = bar.add_task("decided", total=len(plan.ids), note="")
             for _ in Follower(stack, known).follow():
                 looked = True
                 decided = len(plan.ids) - len(known.undecided)
-                bar.update(task, completed=decided, note=watch.look())
+                bar.update(task, completed=decided, note=lookout.look())
     finally:
         bar.stop()  # as above
         if looked or not results.exists():  # one look finds what an earlier run had found

@@ -79,7 +79,7 @@ class Sight(NamedTuple):
         return "" if left_s == inf else f", the next cut-off in {span(left_s)}"
 
 
-class Watch:
+class Lookout:
     """Foresees when the last will be tried: by the rate that is seen, until then as before."""
 
     def __init__(
