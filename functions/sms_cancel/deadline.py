@@ -82,10 +82,11 @@ class _Response(http.client.HTTPResponse):
 
     def _close_conn(self) -> None:
         """Shut down a connection that received more than this answer: it is out of step."""
-        call.ends_at = 0.0  # the answer is over: look only at what was received
+        ends_at, call.ends_at = call.ends_at, 0.0  # look only at what was received
         with suppress(OSError):
             if self.fp.peek():
                 self.fp.raw._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]  # noqa: SLF001
+        call.ends_at = ends_at
         super()._close_conn()  # type: ignore[misc]
 
 
@@ -95,17 +96,21 @@ class _Connection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that answers; RES_OPTIONS of Lambda bounds the look-up."""
-        share_s = call.left_s() / MAX_ADDRESSES
+        failures, share_s = [OSError("no address")], call.left_s() / MAX_ADDRESSES
         for *kind, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
-            with suppress(OSError), ExitStack() as on_failure:  # of _Socket where IPv6 is missing
-                sock = on_failure.enter_context(_Socket(*kind))
-                sock.settimeout(min(share_s, call.left_s()))
-                sock.connect(address)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.settimeout(call.left_s())  # for the TLS handshake, which CPython bounds
-                on_failure.pop_all()
-                return sock
-        raise OSError("no address answered")
+            with ExitStack() as on_failure:
+                try:
+                    sock = on_failure.enter_context(_Socket(*kind))
+                    sock.settimeout(min(share_s, call.left_s()))
+                    sock.connect(address)
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    sock.settimeout(call.left_s())  # for the TLS handshake, which CPython bounds
+                except OSError as error:  # also of _Socket, where the host has no IPv6
+                    failures.append(error)
+                else:
+                    on_failure.pop_all()
+                    return sock
+        raise failures[-1]
 
     @property
     def is_connected(self) -> bool:
