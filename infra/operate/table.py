@@ -71,12 +71,14 @@ def _text(data: bytes) -> str:
 def split(text: str) -> list[tuple[str, str]]:
     """Return each delimiter that the text may use, and the text without its lines for tools.
 
-    The lines stay, empty, so that rows keep their numbers.
+    The lines stay, empty, so that rows keep their numbers. Delimiters that are not in the text all
+    read it alike: one of them is enough.
     """
     text = TYPE_LINE.sub("", text, count=1) if TYPE_LINE.match(text) else text
     if named := SEPARATOR_LINE.match(text):
         return [(named[1], re.sub("[^\r\n]", "", named[0]) + text[named.end() :])]
-    return [(delimiter, text) for delimiter in DELIMITERS]
+    absent = [delimiter for delimiter in DELIMITERS if delimiter not in text]
+    return [(delimiter, text) for delimiter in DELIMITERS if delimiter not in absent[1:]]
 
 
 def rows(text: str, delimiter: str) -> list[Row]:
