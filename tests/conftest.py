@@ -7,9 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from urllib.parse import quote, quote_plus
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 from moto import mock_aws
 from moto.core import models
@@ -44,6 +47,14 @@ ENVIRONMENT = {
 
 def leaks(text: str) -> list[str]:
     return [variant for variant in KEY_VARIANTS if variant in text]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _service_models():
+    """Have all of botocore's sessions share what they read from its files, which nobody changes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(botocore.loaders.create_loader))
+        yield
 
 
 @pytest.fixture(autouse=True)
