@@ -234,7 +234,7 @@ def main() -> int:
         provider, url = Provider(api_key), ""
         if not real_key:
             url = exits.enter_context(serve(provider))
-        say("Building", "what ships: about 10 s the first time, and after each change")
+        say("Building", "what ships: about 10 s the first time")
         artifacts = stack.built()
         say("Deploying", "template.yaml to a local AWS (ministack): about 4 s")
         begun_at = time.monotonic()
