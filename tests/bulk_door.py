@@ -38,7 +38,7 @@ class BulkDoor:
         self.looks = deque()  # functions, each called before the log is read once
         self.asked = []  # the other calls of AWS's API, by name
         self.denied = set()  # which of them are
-        self.concurrency, self.state = 5, "Enabled"
+        self.concurrency, self.state = 5, "Enabled"  # None: without MaximumConcurrency
         self.latencies_ms = [100]  # one for each period
         self.waiting = 0  # messages on the queue
         self.not_visible = self.delayed = 0  # and those that are not to be received yet
@@ -97,8 +97,9 @@ class BulkDoor:
         self.asked.append(name)
         if name in self.denied:
             return 403, {"__type": "AccessDenied", "Code": "AccessDenied", "message": "not you"}
-        scaling = {"MaximumConcurrency": self.concurrency}
-        mapping = {"UUID": "uuid-1", "BatchSize": 10, "ScalingConfig": scaling, "State": self.state}
+        mapping = {"UUID": "uuid-1", "BatchSize": 10, "State": self.state}
+        if self.concurrency is not None:
+            mapping["ScalingConfig"] = {"MaximumConcurrency": self.concurrency}
         points = [{"ExtendedStatistics": {"p90": each}} for each in self.latencies_ms]
         return 200, {
             "ListEventSourceMappings": {"EventSourceMappings": [mapping]},

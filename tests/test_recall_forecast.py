@@ -127,8 +127,22 @@ def test_an_hour_without_a_call_is_said(dry_run, door):
 
 
 def test_an_answer_that_makes_no_sense_holds_up_nothing(dry_run, door):
-    door.concurrency = None
+    door.concurrency = {}
     assert "AWS's answer is not understood; MaximumConcurrency 5" in dry_run(ids(3))[0]
+
+
+def test_a_worker_without_a_maximum_is_taken_for_what_lambda_begins_with(dry_run, door):
+    door.concurrency = None
+    said, _ = dry_run(ids(1000))
+    assert "about 154 a second (no MaximumConcurrency, 5 assumed, SMS Partner answers in" in said
+    assert "not understood" not in said
+
+
+def test_a_worker_without_a_maximum_is_not_given_one(dry_run, door):
+    door.concurrency, door.latencies_ms = None, [60_000]
+    said, _ = dry_run(leaving(1000, 6), "--send-at-column", "when")
+    assert " will be too late. Now raise the concurrency: infra/runbook.md, Raise the c" in said
+    assert "update-event-source-mapping" not in said
 
 
 def test_as_json_a_dry_run_tells_of_each_id(dry_run):
@@ -252,6 +266,50 @@ def test_while_nothing_is_tried_it_says_so(watched, capsys):
     assert "NOTHING" not in watched.look(33)
 
 
+def tried_others(door, at):
+    """Have the worker's log say that it tried a message of somebody else."""
+    line = {"message": "cancel settled", "message_id": "7", "outcome": "cancelled"}
+    door.log.append((json.dumps(line), int(at.timestamp() * 1000)))
+
+
+def test_while_the_worker_is_busy_with_others_it_says_how_many_come_first(door, monkeypatch):
+    door.waiting = 2000
+    watched = Watched(monkeypatch)
+    watched.look(1)
+    door.waiting = 1020  # with the twenty
+    tried_others(door, watched.begun_at + timedelta(seconds=30))
+    told = watched.look(32)
+    assert told.startswith(
+        "none of these was tried for 31 s, the next cut-off in 28 s: about 1,000 others on the "
+        "queue come first; about 154 a second, the last is tried in 7 s, the tightest 2"
+    )
+    door.waiting = 30_000
+    told = watched.look(34)
+    assert "about 29,980 others on the queue come first" in told
+    assert "20 TOO LATE" in told
+
+
+def test_what_comes_first_is_not_counted_where_nothing_waited_before(watched, door, capsys):
+    watched.look(1)
+    tried_others(door, watched.begun_at + timedelta(seconds=30))
+    told = watched.look(32)
+    assert told.startswith(
+        "none of these was tried for 31 s, the next cut-off in 28 s: others on the queue come first"
+    )
+    assert f"forecast: {told}\n" in capsys.readouterr().err
+    assert door.asked.count("GetQueueAttributes") == 1
+
+
+def test_once_the_others_are_not_tried_either_it_says_that_nothing_is(watched, door, capsys):
+    watched.look(1)
+    tried_others(door, watched.begun_at + timedelta(seconds=10))
+    assert "others on the queue come first" in watched.look(32)
+    capsys.readouterr()
+    told = watched.look(63)
+    assert told.startswith("NOTHING WAS TRIED for 1 min 2 s: see the alarms")
+    assert f"forecast: {told}\n" in capsys.readouterr().err
+
+
 def test_where_all_was_tried_in_vain_it_is_not_said_to_be_in_time(watched, capsys):
     watched.look(0)
     watched.try_in_vain("unavailable", *range(17))
@@ -271,8 +329,12 @@ def test_while_sms_partner_throttles_it_does_not_advise_to_raise_the_concurrency
     assert "update-event-source-mapping" not in said
 
 
-def test_a_worker_that_is_stopped_is_said_and_nothing_is_foreseen(dry_run, door, monkeypatch):
-    door.state = "Disabled"
+@pytest.mark.parametrize("concurrency", [5, None])
+@pytest.mark.parametrize("state", ["Disabled", "Disabling"])
+def test_a_worker_that_is_stopped_is_said_and_nothing_is_foreseen(
+    dry_run, door, monkeypatch, state, concurrency
+):
+    door.state, door.concurrency = state, concurrency
     said, [row] = dry_run(leaving(1, 60), "--send-at-column", "when", "--json")
     assert "the worker is STOPPED (infra/runbook.md, Stop everything): start it again" in said
     assert "tried in" not in said
@@ -325,7 +387,7 @@ def test_no_concurrency_tries_more_than_are_accepted(dry_run, door):
 def test_where_the_concurrency_is_not_known_no_number_is_advised(dry_run, door):
     door.denied, door.latencies_ms = {"ListEventSourceMappings"}, [60_000]
     said, _ = dry_run(leaving(1000, 6), "--send-at-column", "when")
-    assert " will be too late. Now raise MaximumConcurrency: infra/runbook.md, Raise the" in said
+    assert " will be too late. Now raise the concurrency: infra/runbook.md, Raise the c" in said
     assert "update-event-source-mapping" not in said
 
 

@@ -21,16 +21,24 @@ WAITING = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "
 class Capacity(NamedTuple):
     """``concurrency`` batches of ``batch`` messages at once.
 
-    ``uuid`` is the event source's, "" where nothing is known.
+    ``uuid`` is the event source's, "" where nothing is known. Where its concurrency is not limited,
+    Lambda raises it by itself.
     """
 
     uuid: str
     concurrency: int
     batch: int
     is_stopped: bool = False
+    is_limited: bool = True
+
+    def __str__(self) -> str:
+        if self.is_limited:
+            return f"MaximumConcurrency {self.concurrency}"
+        return f"no MaximumConcurrency, {self.concurrency} assumed"
 
 
 UNKNOWN = Capacity("", 5, 10)  # the template's
+UNLIMITED = 5  # batches with which Lambda begins ("Configuring scaling behavior for SQS")
 
 
 def look_up(stack: Stack) -> Capacity:
@@ -63,10 +71,11 @@ def _capacity(stack: Stack) -> Capacity:
     functions = stack.client("lambda", 1, TIMEOUT_S)
     answer = functions.list_event_source_mappings(EventSourceArn=stack.queue_arn)
     [mapping] = answer["EventSourceMappings"]
-    concurrency = _between(1, mapping["ScalingConfig"]["MaximumConcurrency"], 1000)
+    limit = mapping.get("ScalingConfig", {}).get("MaximumConcurrency")
+    concurrency = UNLIMITED if limit is None else _between(1, limit, 1000)
     batch = _between(1, mapping["BatchSize"], 10_000)
     is_stopped = mapping["State"] in {"Disabled", "Disabling"}
-    return Capacity(mapping["UUID"], int(concurrency), int(batch), is_stopped)
+    return Capacity(mapping["UUID"], int(concurrency), int(batch), is_stopped, limit is not None)
 
 
 def _latency_s(stack: Stack) -> float:

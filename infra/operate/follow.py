@@ -76,3 +76,14 @@ class Follower:
                     self._outcomes.read_dead_letter(message)
         finally:
             dead_letters.show(self._sqs, self._dead_letter_queue_url, list(met.values()))
+
+
+def is_worker_busy(stack: Stack, since_s: float) -> bool:
+    """Return whether the worker tried any message since then (Unix seconds), of whatever sender."""
+    log = stack.client("logs", TRIES).get_paginator("filter_log_events")
+    pages = log.paginate(
+        logGroupName=stack.log_group_name,
+        filterPattern='"cancel settled"',
+        startTime=int(since_s * 1000),
+    )
+    return any(page["events"] for page in pages)

@@ -60,8 +60,8 @@ def advice(
     late = f"{outlook.late:,} will be too late"
     if stack.is_local:
         return f"{late}: the local stack does no more"
-    if not capacity.uuid:
-        return f"{late}. Now raise MaximumConcurrency: infra/runbook.md, Raise the concurrency"
+    if not (capacity.uuid and capacity.is_limited):
+        return f"{late}. Now raise the concurrency: infra/runbook.md, Raise the concurrency"
     wanted = ceil(capacity.concurrency * HEADROOM * outlook.needed / a_second)
     number = min(max(wanted, capacity.concurrency + 1), MOST)
     is_enough = wanted <= MOST and outlook.needed <= most_a_second
@@ -94,7 +94,7 @@ class Forecast(NamedTuple):
     def __str__(self) -> str:
         ahead = f", after {self.ahead:,} that wait already" if self.ahead else ""
         return (
-            f"about {self.a_second:,.0f} a second (MaximumConcurrency {self.capacity.concurrency}, "
+            f"about {self.a_second:,.0f} a second ({self.capacity}, "
             f"SMS Partner answers in {self.latency_s:.2f} s){ahead}"
         )
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from . import capacity, forecast
 from .ending import console
+from .follow import is_worker_busy
 from .outcomes import Outcomes
 from .plan import Plan
 from .stack import Stack
@@ -42,8 +43,9 @@ class Pace:
 class Sight(NamedTuple):
     """What is seen at one moment; until a rate is seen, ``a_second`` is the one foreseen before.
 
-    ``idle_s``: for how long nothing was tried, 0 if that is not too long. ``missed``: how many are
-    undecided, and past their cut-off since the recall began. The next cut-offs are Unix seconds.
+    ``idle_s``: for how long none was tried, 0 if that is not too long; ``is_busy``: others were, of
+    which about ``ahead`` come first. ``missed``: how many are undecided, and past their cut-off
+    since the recall began. The next cut-offs are Unix seconds.
     """
 
     now_s: float
@@ -51,6 +53,8 @@ class Sight(NamedTuple):
     is_seen: bool
     outlook: forecast.Outlook | None
     idle_s: float
+    is_busy: bool
+    ahead: int
     missed: int
     in_vain: Counter[str]  # by outcome
     next_untried_s: float
@@ -60,9 +64,7 @@ class Sight(NamedTuple):
         """Return what to say of it."""
         notes = []
         if self.idle_s:
-            due = self._due(self.next_untried_s)
-            text = f"NOTHING WAS TRIED for {span(self.idle_s)}{due}"
-            notes.append(f"{text}: see the alarms (infra/runbook.md)")
+            notes.append(self._idle())
         if self.outlook:
             about = "" if self.is_seen else "about "
             notes.append(f"{about}{self.a_second:,.0f} a second, {self.outlook}")
@@ -73,6 +75,13 @@ class Sight(NamedTuple):
             due = self._due(self.next_in_vain_s)
             notes.append(f"{self.in_vain.total():,} tried in vain so far ({words}){due}")
         return notes
+
+    def _idle(self) -> str:
+        since = f"for {span(self.idle_s)}{self._due(self.next_untried_s)}"
+        if not self.is_busy:
+            return f"NOTHING WAS TRIED {since}: see the alarms (infra/runbook.md)"
+        others = f"about {self.ahead:,} others" if self.ahead else "others"
+        return f"none of these was tried {since}: {others} on the queue come first"
 
     def _due(self, cut_off_s: float) -> str:
         left_s = cut_off_s - self.now_s
@@ -99,7 +108,7 @@ class Lookout:
         text = "; ".join(sight.notes())
         late = sight.outlook.late if sight.outlook else 0
         is_hard = sight.in_vain.total() > MANY * len(self._plan.cut_offs)
-        troubles = sight.missed > 0, sight.idle_s > 0, is_hard
+        troubles = sight.missed > 0, sight.idle_s > 0, sight.is_busy, is_hard
         state = (late > 0, *troubles)
         if (sight.is_seen or any(troubles)) and self._is_new(state, sight.now_s):
             console.print(f"forecast: {text}")
@@ -113,26 +122,36 @@ class Lookout:
         tried = [cut_offs[each] for each, outcome in undecided.items() if outcome]
         a_second = self._pace.look(now_s, len(cut_offs) - len(untried))
         is_idle = bool(untried) and self._pace.idle_s > WINDOW_S
+        is_busy = is_idle and self._is_busy(now_s)
         return Sight(
             now_s,
             a_second or self._foreseen.a_second,
             a_second > 0,
-            None if is_idle else self._outlook(untried, now_s, a_second),
+            None if is_idle and not is_busy else self._outlook(untried, now_s, a_second),
             self._pace.idle_s if is_idle else 0,
+            is_busy,
+            self._foreseen.ahead,
             sum(self._plan.now_s < each <= now_s for each in untried + tried),
             Counter(filter(None, undecided.values())),
             min((each for each in untried if each > now_s), default=inf),
             min((each for each in tried if each > now_s), default=inf),
         )
 
+    def _is_busy(self, now_s: float) -> bool:
+        """Return whether the worker tried others of late; if so, look how many of them are left."""
+        is_busy = is_worker_busy(self._stack, now_s - WINDOW_S)
+        if is_busy and self._foreseen.ahead:
+            others = capacity.waiting(self._stack) - len(self._known.undecided)
+            self._foreseen = self._foreseen._replace(ahead=max(others, 0))
+        return is_busy
+
     def _outlook(
         self, untried: list[float], now_s: float, a_second: float
     ) -> forecast.Outlook | None:
-        if not untried or (self._foreseen.capacity.is_stopped and not a_second):
-            return None
-        if not a_second:
-            return self._foreseen.outlook(untried, now_s)
-        return forecast.foresee(untried, now_s, a_second)
+        if untried and a_second:
+            return forecast.foresee(untried, now_s, a_second)
+        is_foreseen = untried and not self._foreseen.capacity.is_stopped
+        return self._foreseen.outlook(untried, now_s) if is_foreseen else None
 
     def _is_new(self, state: tuple[bool, ...], now_s: float) -> bool:
         is_new = state != self._told and now_s - self._told_s >= TOLD_EVERY_S
