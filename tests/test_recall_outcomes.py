@@ -12,7 +12,7 @@ from moto.sqs.models import sqs_backends
 
 import bulk_door
 from conftest import REGION
-from infra.operate import follow, outcomes
+from infra.operate import dead_letters, follow, outcomes
 from infra.operate import recall as command
 
 
@@ -211,9 +211,58 @@ def test_what_lies_in_the_dead_letter_queue_is_found_and_stays(door, recall, clo
         "2": ("dead_lettered", ""),
         "3": ("cancelled", "200"),
     }
+    assert len(sqs_backends["123456789012"][REGION].queues["dead-letters"]._messages) == 33
+    assert all_are_visible()
+
+
+def fill(cloud, monkeypatch, act):
+    """Put 200 dead letters of others into the queue; act after ten of them are received.
+
+    Return the list of what is received: one number for each look.
+    """
+    for number in range(0, 200, 10):
+        body = json.dumps({"messageId": number, "recallId": "another"})
+        entries = [{"Id": str(each), "MessageBody": body} for each in range(10)]
+        cloud.sqs.send_message_batch(QueueUrl=cloud.dead_letter_queue_url, Entries=entries)
+    received, receive = [], dead_letters.receive
+
+    def received_by_then(*arguments):
+        found = receive(*arguments)
+        received.append(len(found))
+        if len(received) == 1:
+            act()
+        return found
+
+    monkeypatch.setattr(dead_letters, "receive", received_by_then)
+    return received
+
+
+def all_are_visible():
     messages = sqs_backends["123456789012"][REGION].queues["dead-letters"]._messages
-    assert len(messages) == 33
-    assert all(each.visible_at <= time.time() * 1000 for each in messages)
+    return all(each.visible_at <= time.time() * 1000 for each in messages)
+
+
+def test_between_looks_into_a_long_dead_letter_queue_the_log_is_read(
+    door, recall, cloud, monkeypatch
+):
+    received = fill(cloud, monkeypatch, write(door, ("1", "cancelled", "done", 200)))
+    assert recall("1")[0] == 0
+    assert 10 <= sum(received) < 200
+    assert all_are_visible()
+
+
+def test_who_interrupts_a_look_into_it_is_told_what_is_waited_for(door, recall, cloud, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    def interrupt_the_pause():
+        monkeypatch.setattr(follow.time, "sleep", lambda _: interrupt())
+
+    assert fill(cloud, monkeypatch, interrupt_the_pause) == []
+    ended, said = recall("1")
+    assert ended == 130
+    assert "stopping, and letting others see the dead letters again" in said
+    assert all_are_visible()
 
 
 def test_a_try_that_is_read_again_does_not_undo_a_dead_letter():

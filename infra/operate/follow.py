@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from . import dead_letters
 from .dead_letters import Message
+from .ending import console
 from .outcomes import Outcomes
 from .stack import Stack
 
@@ -28,9 +29,20 @@ class Follower:
         self._outcomes = outcomes
         self._newest_ms = dead_letters.unix_ms(stack.begun_at)
         self._earliest_ms = self._newest_ms - EARLIER_S * 1000
+        self._met: dict[str, Message] = {}  # dead letters, hidden from others
 
     def follow(self) -> Iterator[None]:
         """Read until all is decided, or nothing is heard any more; yield after each look."""
+        try:
+            yield from self._look()
+        except (KeyboardInterrupt, GeneratorExit):
+            if self._met:
+                console.print("stopping, and letting others see the dead letters again")
+            raise
+        finally:
+            self._show_dead_letters()
+
+    def _look(self) -> Iterator[None]:
         undecided, recall_id = self._outcomes.undecided, self._outcomes.recall_id
         heard_at = decided_at = time.monotonic()
         quiet_s, since_ms = QUIET_S, self._earliest_ms
@@ -39,11 +51,12 @@ class Follower:
             self._read_log(f'"{recall_id}"', since_ms)
             since_ms = self._newest_ms - OVERLAP_S * 1000
             if undecided and time.monotonic() - decided_at > quiet_s:
-                # All but the tries that decide nothing.
-                pattern = f'{{ $.recall_id = "{recall_id}" && $.disposition != "retry" }}'
-                self._read_log(pattern, self._earliest_ms)
-                self._read_dead_letters()
-                decided_at, quiet_s = time.monotonic(), min(2 * quiet_s, LONGEST_QUIET_S)
+                if not self._met:
+                    # All but the tries that decide nothing.
+                    pattern = f'{{ $.recall_id = "{recall_id}" && $.disposition != "retry" }}'
+                    self._read_log(pattern, self._earliest_ms)
+                if self._read_dead_letters():
+                    decided_at, quiet_s = time.monotonic(), min(2 * quiet_s, LONGEST_QUIET_S)
             if len(undecided) < before[0]:
                 decided_at, quiet_s = time.monotonic(), QUIET_S
             if (len(undecided), self._newest_ms) != before:
@@ -62,20 +75,26 @@ class Follower:
                 self._outcomes.read_line(event["message"], event["timestamp"])
                 self._newest_ms = max(self._newest_ms, event["timestamp"])
 
-    def _read_dead_letters(self) -> None:
-        """Look at the messages until nothing is undecided, and let others see them again."""
-        met: dict[str, Message] = {}
-        try:
-            while self._outcomes.undecided:
-                received = dead_letters.receive(self._sqs, self._dead_letter_queue_url)
-                new = [each for each in received if each["MessageId"] not in met]
-                if not new:
-                    break
-                met |= {each["MessageId"]: each for each in new}
-                for message in new:
-                    self._outcomes.read_dead_letter(message)
-        finally:
-            dead_letters.show(self._sqs, self._dead_letter_queue_url, list(met.values()))
+    def _read_dead_letters(self) -> bool:
+        """Go on looking at them, which others see again at the end; return if it is reached.
+
+        Thousands take minutes, so that the log must be read in between.
+        """
+        until = time.monotonic() + POLL_S
+        while self._outcomes.undecided and time.monotonic() < until:
+            received = dead_letters.receive(self._sqs, self._dead_letter_queue_url)
+            new = [each for each in received if each["MessageId"] not in self._met]
+            if not new:
+                self._show_dead_letters()
+                return True
+            self._met |= {each["MessageId"]: each for each in new}
+            for message in new:
+                self._outcomes.read_dead_letter(message)
+        return False
+
+    def _show_dead_letters(self) -> None:
+        dead_letters.show(self._sqs, self._dead_letter_queue_url, list(self._met.values()))
+        self._met.clear()
 
 
 def is_worker_busy(stack: Stack, since_s: float) -> bool:

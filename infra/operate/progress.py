@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from .ending import Ending, ExitCode, console
 from .follow import Follower
@@ -92,9 +93,10 @@ def _next_steps(counts: Counter[str]) -> list[str]:
 def _bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        # A note wraps: otherwise a long one would take the place of the numbers.
+        TextColumn("{task.fields[note]}", markup=False, table_column=Column()),
         console=console,
     )
