@@ -474,6 +474,27 @@ def test_a_second_ctrl_c_waits_for_nothing(door):
     go_on.set()
 
 
+def test_ctrl_c_while_aws_is_asked_for_a_forecast_answers_at_once(door, monkeypatch):
+    looking, go_on = threading.Event(), threading.Event()
+    look = door.look
+    monkeypatch.setattr(door, "look", lambda name: (looking.set(), go_on.wait(60), look(name))[2])
+    process = subprocess.Popen(LINE, stderr=subprocess.PIPE, text=True)
+    assert looking.wait(60)
+    process.send_signal(signal.SIGINT)
+    said = read_until(process, "recall: interrupted, and nothing was sent")
+    assert "recall: interrupted, and nothing was sent" in said
+    assert "assumed" not in said  # what it says where AWS does not answer in time
+    go_on.set()
+    assert "Traceback" not in process.communicate(timeout=60)[1]
+    assert (process.returncode, door.requests) == (130, [])
+
+
+def test_a_file_that_is_not_there_is_said_plainly(recall, door):
+    Path("ids.txt").unlink()
+    assert recall("--yes") == (2, "recall: ids.txt: No such file or directory\n")
+    assert door.requests == []
+
+
 def test_ctrl_c_while_it_follows_answers_at_once(door):
     looking, go_on = threading.Event(), threading.Event()
     door.looks.append(lambda: (looking.set(), go_on.wait(60)))

@@ -101,10 +101,10 @@ class Forecast(NamedTuple):
 
 def ask(stack: Stack) -> Forecast:
     """Ask AWS for what a forecast needs, all at once."""
-    with ThreadPoolExecutor() as pool:
-        looks = pool.submit(look_up, stack), pool.submit(latency_s, stack)
-        ahead = pool.submit(waiting, stack).result()
-    capacity, answer_s = looks[0].result(), looks[1].result()
+    pool = ThreadPoolExecutor()
+    looks = pool.submit(look_up, stack), pool.submit(latency_s, stack), pool.submit(waiting, stack)
+    pool.shutdown(wait=False)  # Ctrl-C does not wait for AWS
+    capacity, answer_s, ahead = looks[0].result(), looks[1].result(), looks[2].result()
     batch_s = answer_s + (LOCAL_OWN_S if stack.is_local else OWN_S)
     most = LOCAL_A_SECOND if stack.is_local else ACCEPTED_A_SECOND
     a_second = min(capacity.concurrency * capacity.batch / batch_s, most)

@@ -152,6 +152,8 @@ def _explain(error: Exception) -> str:
         return "no AWS region: set AWS_DEFAULT_REGION to the stack's, and run it again"
     if isinstance(error, NoConnection | HTTPClientError):
         return f"{error}: check the network, and run it again"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
     if not isinstance(error, ClientError):
         return str(error)
     refusal = error.response["Error"]
