@@ -1,5 +1,6 @@
 """The command `recall` against a bulk door on loopback: what it says and sends, how it ends."""
 
+import io
 import json
 import os
 import signal
@@ -11,9 +12,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import bulk_door
-from infra.operate import plan, sending, stack
+from infra.operate import plan, progress, sending, stack
 from infra.operate import recall as command
 
 IDS = [str(number) for number in range(1, 12_346)]
@@ -472,6 +474,16 @@ def test_a_second_ctrl_c_waits_for_nothing(door):
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
     go_on.set()
+
+
+def test_a_long_note_does_not_take_the_place_of_the_numbers():
+    bar, narrow = progress._bar(), Console(width=80, file=io.StringIO())
+    bar.add_task("decided", total=20_000, completed=3_000, note="the note " * 20)
+    narrow.print(bar.get_renderable())
+    shown = narrow.file.getvalue()
+    assert shown.startswith("decided ")
+    assert " 3000/20000 " in shown
+    assert shown.count("note") == 20
 
 
 def test_ctrl_c_while_aws_is_asked_for_a_forecast_answers_at_once(door, monkeypatch):
