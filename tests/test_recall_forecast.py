@@ -260,7 +260,7 @@ def test_what_was_past_before_is_not_missed(door, monkeypatch):
 def test_while_nothing_is_tried_it_says_so(watched, capsys):
     assert "NOTHING" not in watched.look(1)
     told = watched.look(32)
-    assert told.startswith("NOTHING WAS TRIED for 31 s, the next cut-off in 28 s: see the alarms (")
+    assert told.startswith("NOTHING WAS TRIED for 31 s, the next cut-off in 28 s: see infra/runb")
     assert f"forecast: {told}\n" in capsys.readouterr().err
     watched.settle(0)
     assert "NOTHING" not in watched.look(33)
@@ -285,8 +285,20 @@ def test_while_the_worker_is_busy_with_others_it_says_how_many_come_first(door, 
     )
     door.waiting = 30_000
     told = watched.look(34)
-    assert "about 29,980 others on the queue come first" in told
+    assert "about 29,980 others on the queue come first; about 154 a second" in told
     assert "20 TOO LATE" in told
+
+
+def test_while_the_worker_is_busy_with_others_the_rate_is_theirs(door, monkeypatch):
+    door.waiting = 2000
+    watched = Watched(monkeypatch)
+    watched.look(1)
+    for after_s, others in ((32, 1000), (37, 900), (42, 800)):
+        door.waiting = others + 20
+        tried_others(door, watched.begun_at + timedelta(seconds=after_s))
+        told = watched.look(after_s)
+    assert "about 800 others on the queue come first; about 20 a second, the last is" in told
+    assert "tried in 42 s, 20 TOO LATE" in told
 
 
 def test_what_comes_first_is_not_counted_where_nothing_waited_before(watched, door, capsys):
@@ -306,7 +318,7 @@ def test_once_the_others_are_not_tried_either_it_says_that_nothing_is(watched, d
     assert "others on the queue come first" in watched.look(32)
     capsys.readouterr()
     told = watched.look(63)
-    assert told.startswith("NOTHING WAS TRIED for 1 min 2 s: see the alarms")
+    assert told.startswith("NOTHING WAS TRIED for 1 min 2 s: see infra/runbook.md, Que")
     assert f"forecast: {told}\n" in capsys.readouterr().err
 
 

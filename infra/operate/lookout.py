@@ -79,7 +79,7 @@ class Sight(NamedTuple):
     def _idle(self) -> str:
         since = f"for {span(self.idle_s)}{self._due(self.next_untried_s)}"
         if not self.is_busy:
-            return f"NOTHING WAS TRIED {since}: see the alarms (infra/runbook.md)"
+            return f"NOTHING WAS TRIED {since}: see infra/runbook.md, Queue not read"
         others = f"about {self.ahead:,} others" if self.ahead else "others"
         return f"none of these was tried {since}: {others} on the queue come first"
 
@@ -97,8 +97,8 @@ class Lookout:
         self._stack = stack
         self._plan = plan
         self._known = known
-        self._foreseen = foreseen
-        self._pace = Pace()
+        self._foreseen, self._ahead = foreseen, foreseen.ahead
+        self._pace, self._others = Pace(), Pace()
         self._told: tuple[bool, ...] = ()
         self._told_s = -inf
 
@@ -141,8 +141,10 @@ class Lookout:
         """Return whether the worker tried others of late; if so, look how many of them are left."""
         is_busy = is_worker_busy(self._stack, now_s - WINDOW_S)
         if is_busy and self._foreseen.ahead:
-            others = capacity.waiting(self._stack) - len(self._known.undecided)
-            self._foreseen = self._foreseen._replace(ahead=max(others, 0))
+            ahead = max(0, capacity.waiting(self._stack) - len(self._known.undecided))
+            a_second = self._others.look(now_s, max(0, self._ahead - ahead))
+            a_second = a_second or self._foreseen.a_second
+            self._foreseen = self._foreseen._replace(ahead=ahead, a_second=a_second)
         return is_busy
 
     def _outlook(
