@@ -12,7 +12,7 @@ import pytest
 import bulk_door
 from infra.operate import capacity, forecast
 from infra.operate import recall as command
-from infra.operate.lookout import Lookout, Pace
+from infra.operate.lookout import Lookout
 from infra.operate.outcomes import Outcomes
 from infra.operate.plan import Plan
 from infra.operate.stack import Stack
@@ -164,7 +164,7 @@ def test_as_json_a_dry_run_tells_of_each_id(dry_run):
 
 
 def test_a_pace_is_that_of_the_last_half_minute():
-    pace = Pace()
+    pace = forecast.Pace()
     assert [pace.look(at_s, 0) for at_s in (0, 5)] == [0, 0]
     assert pace.look(6, 1000) == 0  # how long that took is not known
     assert pace.look(15, 1900) == 0
@@ -239,6 +239,18 @@ def test_while_it_runs_it_says_how_many_will_be_late_and_what_to_do(watched, cap
     assert watched.look(26) == ""
 
 
+def test_what_becomes_worse_is_said_at_once_and_what_becomes_better_later(watched, capsys):
+    watched.settle(0)
+    watched.look(1)
+    watched.settle(*range(1, 10))
+    assert "TOO LATE" not in watched.look(11)
+    assert "TOO LATE" in watched.look(39)
+    assert "TOO LATE" in capsys.readouterr().err
+    watched.settle(*range(10, 19))
+    assert "TOO LATE" not in watched.look(40)
+    assert capsys.readouterr().err == ""
+
+
 def test_what_has_become_too_late_is_not_taken_back(watched, capsys):
     watched.settle(0, 1)
     watched.look(1)
@@ -289,7 +301,7 @@ def test_while_the_worker_is_busy_with_others_it_says_how_many_come_first(door, 
     assert "20 TOO LATE" in told
 
 
-def test_while_the_worker_is_busy_with_others_the_rate_is_theirs(door, monkeypatch):
+def test_while_the_worker_is_busy_with_others_the_rate_is_theirs(door, monkeypatch, capsys):
     door.waiting = 2000
     watched = Watched(monkeypatch)
     watched.look(1)
@@ -299,6 +311,8 @@ def test_while_the_worker_is_busy_with_others_the_rate_is_theirs(door, monkeypat
         told = watched.look(after_s)
     assert "about 800 others on the queue come first; about 20 a second, the last is" in told
     assert "tried in 42 s, 20 TOO LATE" in told
+    said = capsys.readouterr().err
+    assert f"forecast: {told}\n20 will be too late. Now, in another window, raise " in said
 
 
 def test_what_comes_first_is_not_counted_where_nothing_waited_before(watched, door, capsys):

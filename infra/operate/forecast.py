@@ -1,5 +1,6 @@
 """When the SMS of a recall will be tried, which of them too late, and what to do about it."""
 
+from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil, inf
@@ -18,6 +19,8 @@ START_S = 0.5  # until the first is tried: both functions start
 HEADROOM = 1.2  # of the concurrency that would just do
 MOST = 1000  # Lambda's maximum
 ACCEPTED_A_SECOND = 900  # as the local stack's API did (tests/README.md)
+WINDOW_S = 30  # a rate that is seen is that of the last half minute
+KNOWN_AFTER_S = 10  # with something tried: before, functions may still start
 
 
 class Outlook(NamedTuple):
@@ -109,3 +112,25 @@ def ask(stack: Stack) -> Forecast:
     most = LOCAL_A_SECOND if stack.is_local else ACCEPTED_A_SECOND
     a_second = min(capacity.concurrency * capacity.batch / batch_s, most)
     return Forecast(capacity, answer_s, ahead, a_second)
+
+
+class Pace:
+    """How many are tried a second, of late; ``idle_s``: for how long none was."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, int]] = deque()
+        self._tried, self._moved_s = -1, 0.0
+        self.idle_s = 0.0
+
+    def look(self, at_s: float, tried: int) -> float:
+        """Take how many were tried until now; return the rate, 0 where it is not known yet."""
+        if tried != self._tried:
+            self._tried, self._moved_s = tried, at_s
+        self.idle_s = at_s - self._moved_s
+        if not tried:
+            return 0
+        self._looks.append((at_s, tried))
+        while len(self._looks) > 2 and self._looks[1][0] <= at_s - WINDOW_S:
+            self._looks.popleft()
+        first_s, first = self._looks[0]
+        return (tried - first) / (at_s - first_s) if at_s - first_s >= KNOWN_AFTER_S else 0

@@ -1,6 +1,6 @@
 """What is foreseen while a recall runs, and what has gone wrong in it."""
 
-from collections import Counter, deque
+from collections import Counter
 from math import inf
 from typing import NamedTuple
 
@@ -12,32 +12,8 @@ from .plan import Plan
 from .stack import Stack
 from .times import span
 
-WINDOW_S = 30  # a rate is that of the last half minute
-KNOWN_AFTER_S = 10  # with something tried: before, functions may still start
-TOLD_EVERY_S = 30  # at the boundary, a forecast may change with each look
+TOLD_EVERY_S = 30  # what is no worse: at the boundary, a forecast may change with each look
 MANY = 0.1  # of all: a few tries in vain are usual
-
-
-class Pace:
-    """How many are tried a second, of late; ``idle_s``: for how long none was."""
-
-    def __init__(self) -> None:
-        self._looks: deque[tuple[float, int]] = deque()
-        self._tried, self._moved_s = -1, 0.0
-        self.idle_s = 0.0
-
-    def look(self, at_s: float, tried: int) -> float:
-        """Take how many were tried until now; return the rate, 0 where it is not known yet."""
-        if tried != self._tried:
-            self._tried, self._moved_s = tried, at_s
-        self.idle_s = at_s - self._moved_s
-        if not tried:
-            return 0
-        self._looks.append((at_s, tried))
-        while len(self._looks) > 2 and self._looks[1][0] <= at_s - WINDOW_S:
-            self._looks.popleft()
-        first_s, first = self._looks[0]
-        return (tried - first) / (at_s - first_s) if at_s - first_s >= KNOWN_AFTER_S else 0
 
 
 class Sight(NamedTuple):
@@ -98,8 +74,8 @@ class Lookout:
         self._plan = plan
         self._known = known
         self._foreseen, self._ahead = foreseen, foreseen.ahead
-        self._pace, self._others = Pace(), Pace()
-        self._told: tuple[bool, ...] = ()
+        self._pace, self._others = forecast.Pace(), forecast.Pace()
+        self._told: tuple[int, ...] = ()
         self._told_s = -inf
 
     def look(self) -> str:
@@ -108,9 +84,10 @@ class Lookout:
         text = "; ".join(sight.notes())
         late = sight.outlook.late if sight.outlook else 0
         is_hard = sight.in_vain.total() > MANY * len(self._plan.cut_offs)
-        troubles = sight.missed > 0, sight.idle_s > 0, sight.is_busy, is_hard
-        state = (late > 0, *troubles)
-        if (sight.is_seen or any(troubles)) and self._is_new(state, sight.now_s):
+        idle = (sight.idle_s > 0) * (2 - sight.is_busy)
+        troubles = sight.missed > 0, late > 0, idle, is_hard
+        is_certain = sight.is_seen or sight.missed or idle or is_hard
+        if is_certain and self._is_new(troubles, sight.now_s):
             console.print(f"forecast: {text}")
             if sight.outlook and late:
                 console.print(self._advice(sight.outlook, sight))
@@ -121,7 +98,7 @@ class Lookout:
         untried = [cut_offs[each] for each, outcome in undecided.items() if not outcome]
         tried = [cut_offs[each] for each, outcome in undecided.items() if outcome]
         a_second = self._pace.look(now_s, len(cut_offs) - len(untried))
-        is_idle = bool(untried) and self._pace.idle_s > WINDOW_S
+        is_idle = bool(untried) and self._pace.idle_s > forecast.WINDOW_S
         is_busy = is_idle and self._is_busy(now_s)
         return Sight(
             now_s,
@@ -139,7 +116,7 @@ class Lookout:
 
     def _is_busy(self, now_s: float) -> bool:
         """Return whether the worker tried others of late; if so, look how many of them are left."""
-        is_busy = is_worker_busy(self._stack, now_s - WINDOW_S)
+        is_busy = is_worker_busy(self._stack, now_s - forecast.WINDOW_S)
         if is_busy and self._foreseen.ahead:
             ahead = max(0, capacity.waiting(self._stack) - len(self._known.undecided))
             a_second = self._others.look(now_s, max(0, self._ahead - ahead))
@@ -155,10 +132,11 @@ class Lookout:
         is_foreseen = untried and not self._foreseen.capacity.is_stopped
         return self._foreseen.outlook(untried, now_s) if is_foreseen else None
 
-    def _is_new(self, state: tuple[bool, ...], now_s: float) -> bool:
-        is_new = state != self._told and now_s - self._told_s >= TOLD_EVERY_S
+    def _is_new(self, troubles: tuple[int, ...], now_s: float) -> bool:
+        is_due = now_s - self._told_s >= TOLD_EVERY_S
+        is_new = troubles > self._told or (troubles != self._told and is_due)
         if is_new:
-            self._told, self._told_s = state, now_s
+            self._told, self._told_s = troubles, now_s
         return is_new
 
     def _advice(self, outlook: forecast.Outlook, sight: Sight) -> str:
