@@ -13,23 +13,16 @@ from sms_cancel.cancellation import Cancellation
 from sms_cancel.outcome import Kind, Outcome
 from sms_cancel.telemetry import required, write
 
-FIXED_ADDRESS = (
-    "deploy with SubnetIds and SecurityGroupIds, so that the functions call from the fixed address "
-    "of a NAT gateway, and have SMS Partner authorise that address."
-)
+# fmt: off
+FIXED_ADDRESS = "deploy with SubnetIds and SecurityGroupIds, so that the functions call from the fixed address of a NAT gateway, and have SMS Partner authorise that address."
 ACTIONS = {  # by outcome, or by outcome and code; code None: a page that is not SMS Partner's own
-    Outcome.API_KEY_REJECTED: "Put a valid API key of the SMS Partner account into the secret; "
-    "no deployment is needed; it takes effect within half a minute.",
-    Outcome.CREDITS_EXHAUSTED: "Top up the SMS Partner account; waiting cancels go on by "
-    "themselves within two minutes.",
-    Outcome.ACCOUNT_BLOCKED: "Look up the code with SMS Partner (20 deactivated, 30 blocked, "
-    "40 API access denied) and have the account released.",
-    (Outcome.ACCOUNT_BLOCKED, 96): "The SMS Partner account accepts only known addresses, and not "
-    f"this one: {FIXED_ADDRESS}",
-    (Outcome.ACCOUNT_BLOCKED, None): "A firewall in front of SMS Partner refuses the address that "
-    "the functions call from: ask SMS Partner to let it pass. If they need an address that stays, "
-    f"{FIXED_ADDRESS}",
+    Outcome.API_KEY_REJECTED: "Put a valid API key of the SMS Partner account into the secret; no deployment is needed; it takes effect within half a minute.",
+    Outcome.CREDITS_EXHAUSTED: "Top up the SMS Partner account; waiting cancels go on by themselves within two minutes.",
+    Outcome.ACCOUNT_BLOCKED: "Look up the code with SMS Partner (20 deactivated, 30 blocked, 40 API access denied) and have the account released.",
+    (Outcome.ACCOUNT_BLOCKED, 96): f"The SMS Partner account accepts only known addresses, and not this one: {FIXED_ADDRESS}",
+    (Outcome.ACCOUNT_BLOCKED, None): f"A firewall in front of SMS Partner refuses the address that the functions call from: ask SMS Partner to let it pass. If they need an address that stays, {FIXED_ADDRESS}",
 }
+# fmt: on
 
 
 def publish(cancellations: Sequence[Cancellation], *, door: str, request_id: str) -> None:

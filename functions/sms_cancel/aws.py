@@ -51,6 +51,9 @@ def send_batch(service: str, operation: str, **parameters: Any) -> tuple[set[str
         answer = call(service, operation, **parameters)
         confirmed = {each["Id"] for each in answer.get("Successful", [])}
         reasons = {str(each["Code"]) for each in answer.get("Failed", [])}
+        entries = answer.get("Entries", [])  # EventBridge has one list of both
+        confirmed |= {each["EventId"] for each in entries if "EventId" in each}
+        reasons |= {str(each["ErrorCode"]) for each in entries if "ErrorCode" in each}
     except Exception as error:  # noqa: BLE001  botocore may raise anything on a malformed answer
         confirmed, reasons = set(), {reason(error)}
     return confirmed, ", ".join(sorted(reasons))

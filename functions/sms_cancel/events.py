@@ -15,14 +15,9 @@ from sms_cancel.telemetry import write
 def put(settled: Sequence[Cancellation], *, door: str) -> None:
     """Put an event for each cancel that is not tried again: ten at most, one batch of the queue."""
     entries = [_entry(each, door) for each in settled]
-    try:
-        answer = aws.call("events", "put_events", Entries=entries)
-        failed = int(answer["FailedEntryCount"])
-        reasons = {str(each["ErrorCode"]) for each in answer["Entries"] if "ErrorCode" in each}
-    except Exception as error:  # noqa: BLE001  botocore may raise anything on a malformed answer
-        failed, reasons = len(entries), {aws.reason(error)}
-    if failed:
-        metrics, reason = {"EventPutFailed": 1}, ", ".join(sorted(reasons))
+    confirmed, reason = aws.send_batch("events", "put_events", Entries=entries)
+    if failed := len(entries) - len(confirmed):
+        metrics = {"EventPutFailed": 1}
         write(logging.ERROR, "event not put", metrics=metrics, count=failed, reason=reason)
 
 
