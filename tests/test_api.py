@@ -129,7 +129,6 @@ def test_what_is_no_event_of_the_http_api_gets_an_answer_that_says_so(
         ("API_KEY_SECRET_ARN", ""),
         ("ALERT_TOPIC_ARN", None),
         ("SMSPARTNER_URL", "http://example.com/v1"),
-        ("SMSPARTNER_FORMAT", "yaml"),
     ],
 )
 def test_a_wrong_environment_is_logged_by_the_name_of_its_variable(

@@ -469,19 +469,12 @@ def test_an_unsafe_url_is_refused_by_the_name_of_its_variable(url, monkeypatch):
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8/v1", "http://localhost/v1", "http://[::1]/v1"])
 def test_plain_http_is_allowed_to_this_machine(url, monkeypatch):
     monkeypatch.setenv("SMSPARTNER_URL", url)
-    assert smspartner.endpoint() == (url, "json")
+    assert smspartner.endpoint() == url
 
 
 def test_the_provider_is_the_default(monkeypatch):
     monkeypatch.setenv("SMSPARTNER_URL", "")
-    monkeypatch.setenv("SMSPARTNER_FORMAT", "")
-    assert smspartner.endpoint() == ("https://api.smspartner.fr/v1", "json")
-
-
-def test_an_unknown_format_is_refused_by_the_name_of_its_variable(monkeypatch):
-    monkeypatch.setenv("SMSPARTNER_FORMAT", "JSON")
-    with pytest.raises(ConfigurationError, match="SMSPARTNER_FORMAT must be json or xml"):
-        cancel()
+    assert smspartner.endpoint() == "https://api.smspartner.fr/v1"
 
 
 def test_an_answer_that_echoes_the_key_is_not_relayed(provider, provider_url):
@@ -511,10 +504,10 @@ def test_only_xml_is_asked_for_by_name(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(smspartner._adapter, "send", refuse)
-    for answer_format in ("json", "xml"):
+    for answer_format in ("", "json", "xml"):
         monkeypatch.setenv("SMSPARTNER_FORMAT", answer_format)
         cancel()
-    assert asked == ["300", "300&_format=xml"]
+    assert asked == ["300", "300", "300&_format=xml"]
 
 
 @pytest.fixture

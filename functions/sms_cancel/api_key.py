@@ -58,8 +58,8 @@ class ApiKey:
             return None if self._value == rejected else self._value
 
     def _fetch(self) -> None:
-        self._read_at, self._lasts_s = time.time(), RETRY_S
         secret_arn = required("API_KEY_SECRET_ARN")
+        self._read_at, self._lasts_s = time.time(), RETRY_S
         try:
             answer = aws.call("secretsmanager", "get_secret_value", SecretId=secret_arn)
             self._value = parse(answer["SecretString"] if "SecretBinary" not in answer else None)

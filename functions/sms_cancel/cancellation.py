@@ -5,7 +5,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
 from typing import NamedTuple
 
 from sms_cancel import smspartner
@@ -13,7 +12,7 @@ from sms_cancel.answer import Answer
 from sms_cancel.api_key import ApiKey
 from sms_cancel.outcome import Outcome
 from sms_cancel.request import Request
-from sms_cancel.telemetry import ConfigurationError, required
+from sms_cancel.telemetry import required
 
 CALL_DEADLINE_S = 6.0
 MAX_ATTEMPTS = 3
@@ -66,12 +65,10 @@ def prepare() -> None:
     To be called while Lambda starts the environment, when the CPU is not throttled. Whatever fails
     or takes too long here, the first cancel repeats and logs.
     """
-    with suppress(ConfigurationError):
-        check_configuration()
-        pool = ThreadPoolExecutor()
-        tasks = [pool.submit(_api_key.prefetch), pool.submit(smspartner.connect, PREPARE_S)]
-        wait(tasks, PREPARE_S)  # DNS look-ups have no time-out
-        pool.shutdown(wait=False)
+    pool = ThreadPoolExecutor()
+    tasks = [pool.submit(_api_key.prefetch), pool.submit(smspartner.connect, PREPARE_S)]
+    wait(tasks, PREPARE_S)  # DNS look-ups have no time-out
+    pool.shutdown(wait=False)
     gc.freeze()  # objects made at start-up are never garbage
     gc.enable()
 

@@ -31,7 +31,7 @@ def cancel(api_key: str, message_id: str, deadline_s: float) -> Answer:
     exception holds the URL and so the key. Raises ConfigurationError only.
     """
     query = {"apiKey": api_key, "messageId": message_id}
-    if endpoint()[1] == "xml":
+    if os.environ.get("SMSPARTNER_FORMAT") == "xml":
         query["_format"] = "xml"
     return _get("message-cancel", query, deadline_s, interpret)
 
@@ -44,7 +44,7 @@ def watch(api_key: str, deadline_s: float) -> Answer:
 def _get(
     path: str, query: dict[str, str], deadline_s: float, read: Callable[[int, bytes], Answer]
 ) -> Answer:
-    request = requests.Request("GET", f"{endpoint()[0]}/{path}", _HEADERS, params=query)
+    request = requests.Request("GET", f"{endpoint()}/{path}", _HEADERS, params=query)
     status = None
     call.begin(deadline_s)
     try:
@@ -66,19 +66,16 @@ def connect(deadline_s: float) -> None:
     """Open a connection for the first call, which would otherwise open its own."""
     call.begin(deadline_s)
     with suppress(Exception):  # the first call will meet the same failure, and report it
-        _adapter.connect(requests.Request("GET", endpoint()[0]).prepare())
+        _adapter.connect(requests.Request("GET", endpoint()).prepare())
 
 
-def endpoint() -> tuple[str, str]:
-    """Return the API's base URL and the answer format; raise ConfigurationError if one is wrong."""
+def endpoint() -> str:
+    """Return the API's base URL; raise ConfigurationError if it is not safe."""
     url = os.environ.get("SMSPARTNER_URL") or DEFAULT_URL
-    answer_format = os.environ.get("SMSPARTNER_FORMAT") or "json"
     if not _SAFE_URL.fullmatch(url):
         text = "must be an https URL without query or user, as the API key travels in it"
         raise ConfigurationError(f"environment variable SMSPARTNER_URL {text}")
-    if answer_format not in ("json", "xml"):
-        raise ConfigurationError("environment variable SMSPARTNER_FORMAT must be json or xml")
-    return url.rstrip("/"), answer_format
+    return url.rstrip("/")
 
 
 def _body(response: requests.Response) -> bytes:

@@ -13,7 +13,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from sms_cancel import aws, cancellation, report, request, telemetry
 from sms_cancel.cancellation import Cancellation
 from sms_cancel.outcome import Kind
-from sms_cancel.telemetry import ConfigurationError, required
+from sms_cancel.telemetry import required
 
 # For a refetched key, a dead letter, a visibility, an alert, an event, and the code itself.
 RESERVE_S = 5 * aws.CALL_S + 0.5
@@ -43,8 +43,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     ``{"batchItemFailures": [{"itemIdentifier": "<the message's id>"}]}``, as AWS documents it
     for ReportBatchItemFailures.
     """
-    cancellation.check_configuration("QUEUE_URL", "DEAD_LETTER_QUEUE_URL")
-    _max_receive_count()
+    cancellation.check_configuration("QUEUE_URL", "DEAD_LETTER_QUEUE_URL", "MAX_RECEIVE_COUNT")
     records = event.get("Records")
     if not records:  # an empty answer would tell Lambda that all is done
         raise ValueError("not an SQS event: it has no Records")
@@ -67,23 +66,21 @@ def _handle(record: Record, ends_at: float) -> Handled:
     try:
         asked, count = request.read(record["body"]), _receive_count(record)
         margin_s = asked.margin_s(time.time())
-        if time.monotonic() >= ends_at:
-            waiting = {"sqs_message_id": record["messageId"]}
-            telemetry.logger.warning("no time left to begin", extra=waiting)
-            _delay(record, Kind.PASSING, margin_s)
-            return Handled(record, "retry")
-        if asked.doubt and count == 1:  # a retry would only say it again
-            telemetry.logger.warning(asked.doubt, extra={"message_id": asked.message_id})
-        cancelled = cancellation.cancel(asked, ends_at)
-        disposition = _dispose(record, cancelled)
-        age_ms = round(cancelled.ended_at * 1000) - int(record["attributes"]["SentTimestamp"])
-        known = {"disposition": disposition, "receive_count": count, "queue_age_ms": age_ms}
-        report.log(cancelled, door="queue", **known)
+        if time.monotonic() < ends_at:
+            if asked.doubt and count == 1:  # a retry would only say it again
+                telemetry.logger.warning(asked.doubt, extra={"message_id": asked.message_id})
+            cancelled = cancellation.cancel(asked, ends_at)
+            disposition = _dispose(record, cancelled)
+            age_ms = round(cancelled.ended_at * 1000) - int(record["attributes"]["SentTimestamp"])
+            known = {"disposition": disposition, "receive_count": count, "queue_age_ms": age_ms}
+            report.log(cancelled, door="queue", **known)
+            return Handled(record, disposition, cancelled)
+        waiting = {"sqs_message_id": record["messageId"]}
+        telemetry.logger.warning("no time left to begin", extra=waiting)
     except Exception as error:  # noqa: BLE001  see above
         telemetry.bug(error)
-        _delay(record, Kind.PASSING, margin_s)  # otherwise hidden for the queue's full 180 s
-        return Handled(record, "retry")
-    return Handled(record, disposition, cancelled)
+    _delay(record, Kind.PASSING, margin_s)  # otherwise hidden for the queue's full 180 s
+    return Handled(record, "retry")
 
 
 def _dispose(record: Record, cancelled: Cancellation) -> str:
@@ -91,7 +88,7 @@ def _dispose(record: Record, cancelled: Cancellation) -> str:
     kind = cancelled.outcome.kind
     if kind is Kind.DONE:
         return "done"
-    is_last = _receive_count(record) >= _max_receive_count()
+    is_last = _receive_count(record) >= int(required("MAX_RECEIVE_COUNT"))
     if (kind is Kind.FINAL or is_last) and _dead_letter(record, cancelled):
         return "dead_lettered"
     _delay(record, kind, cancelled.margin_s)
@@ -100,23 +97,20 @@ def _dispose(record: Record, cancelled: Cancellation) -> str:
 
 def _dead_letter(record: Record, cancelled: Cancellation) -> bool:
     """Put a copy that says why into the dead-letter queue; return False if that failed."""
-    outcome, code, original_id = cancelled.outcome, cancelled.code, record["messageId"]
+    outcome, original_id = cancelled.outcome, record["messageId"]
     detail = cancelled.request.problem or outcome.detail
     attributes = aws.attributes(
-        outcome=outcome.value, code=code, detail=detail, originalMessageId=original_id
+        outcome=outcome.value, code=cancelled.code, detail=detail, originalMessageId=original_id
     )
-    url, body = required("DEAD_LETTER_QUEUE_URL"), record["body"]
-    try:
-        answer = aws.call(
-            "sqs", "send_message", QueueUrl=url, MessageBody=body, MessageAttributes=attributes
-        )
-        return bool(answer["MessageId"])
-    except Exception as error:  # noqa: BLE001  botocore may raise anything on a malformed answer
-        telemetry.logger.error("not dead-lettered", extra={"reason": aws.reason(error)})
-        return False
+    copy = {"Id": "copy", "MessageBody": record["body"], "MessageAttributes": attributes}
+    url = required("DEAD_LETTER_QUEUE_URL")
+    taken, reason = aws.send_batch("sqs", "send_message_batch", QueueUrl=url, Entries=[copy])
+    if not taken:
+        telemetry.logger.error("not dead-lettered", extra={"reason": reason})
+    return bool(taken)
 
 
-def _delay(record: Record, kind: Kind, margin_s: int | None = None) -> None:
+def _delay(record: Record, kind: Kind, margin_s: int | None) -> None:
     """Hide the message for about 5, 10, 20 … 120 s, or 30, 60, 120 s for a blocked outcome.
 
     Less if it would miss the cut-off, but not under about five seconds.
@@ -133,21 +127,13 @@ def _delay(record: Record, kind: Kind, margin_s: int | None = None) -> None:
             ReceiptHandle=record["receiptHandle"],
             VisibilityTimeout=math.ceil(delay_s * random.uniform(0.8, 1)),
         )
-    except Exception as error:  # noqa: BLE001  as above
+    except Exception as error:  # noqa: BLE001  botocore may raise anything on a malformed answer
         # It is retried anyway, after the queue's own visibility timeout.
         telemetry.logger.warning("visibility not set", extra={"reason": aws.reason(error)})
 
 
 def _receive_count(record: Record) -> int:
     return int(record["attributes"]["ApproximateReceiveCount"])
-
-
-def _max_receive_count() -> int:
-    """Return the queue's maxReceiveCount, which the worker must know to dead-letter in time."""
-    value = required("MAX_RECEIVE_COUNT")
-    if not (value.isascii() and value.isdigit() and int(value) > 0):
-        raise ConfigurationError("environment variable MAX_RECEIVE_COUNT must be a whole number")
-    return int(value)
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
