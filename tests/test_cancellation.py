@@ -514,7 +514,7 @@ def test_a_wrong_environment_is_found_before_any_work(name, monkeypatch):
     ],
 )
 def test_a_send_time_has_a_date_a_time_and_an_offset(text):
-    assert read_send_at(text) == datetime.fromisoformat(text)
+    assert read_send_at({"sendAt": text})[0] == datetime.fromisoformat(text)
 
 
 @pytest.mark.parametrize(
@@ -522,7 +522,7 @@ def test_a_send_time_has_a_date_a_time_and_an_offset(text):
     ["2026-11-24T09:00:00", "2026-11-24", "0001-01-01T00:04:59Z", "x", "", None, 1, True, ["x"]],
 )
 def test_anything_else_is_no_send_time(value):
-    assert read_send_at(value) is None
+    assert read_send_at({"sendAt": value}) == (None, "sendAt not readable")
 
 
 @pytest.mark.parametrize(

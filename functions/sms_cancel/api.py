@@ -26,6 +26,7 @@ RETRY_AFTER_S = {
     Outcome.THROTTLED: 60,  # SMS Partner counts requests per minute
     Outcome.UNAVAILABLE: 10,
     Outcome.TIMED_OUT: 1,  # ask again at once to learn which
+    HTTPStatus.SERVICE_UNAVAILABLE: 10,  # the queue is
     Outcome.KEY_UNAVAILABLE: 10,  # a failed read of the secret is repeated after as long
 }
 
@@ -76,12 +77,10 @@ def _queue_many(event: dict[str, Any], context: LambdaContext) -> Response:
     is_base64 = event.get("isBase64Encoded")
     try:
         asked_for = bulk.read(b64decode(body) if is_base64 else body.encode(errors="replace"))
+        accepted, rejected = bulk.enqueue(asked_for, context.aws_request_id, _ends_at(context))
     except bulk.Refused as refusal:
-        return _problem(refusal.status, str(refusal), context)
-    accepted, rejected = bulk.enqueue(asked_for, context.aws_request_id, _ends_at(context))
-    if asked_for.requests and not accepted:
-        detail = "The queue confirmed none of them: send all of it again; that is safe."
-        return _problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, context, 10)
+        retry_s = RETRY_AFTER_S.get(refusal.status)
+        return _problem(refusal.status, str(refusal), context, retry_s)
     return _respond(HTTPStatus.ACCEPTED, {"accepted": accepted, "rejected": rejected})
 
 

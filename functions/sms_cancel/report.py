@@ -9,6 +9,13 @@ from sms_cancel import alerts, telemetry
 from sms_cancel.cancellation import Cancellation
 from sms_cancel.outcome import Kind, Outcome
 
+LEVELS = {  # by outcome or by kind; of all others WARNING
+    Kind.DONE: logging.INFO,
+    Kind.READY: logging.INFO,
+    Kind.BLOCKED: logging.ERROR,
+    Outcome.KEY_UNAVAILABLE: logging.ERROR,
+}
+
 
 def log(cancelled: Cancellation, *, door: str, **queue: Any) -> None:
     """Log one line of a cancel or a watch, without None values; ``queue``: that door's fields.
@@ -16,7 +23,7 @@ def log(cancelled: Cancellation, *, door: str, **queue: Any) -> None:
     A watch counts as a cancel only where it finds what stops every cancel.
     """
     request, outcome, margin_s = cancelled.request, cancelled.outcome, cancelled.margin_s
-    level = _level(outcome)
+    level = LEVELS.get(outcome, LEVELS.get(outcome.kind, logging.WARNING))
     is_watch = door == "watch"
     metrics = {
         "Cancellations": None if is_watch and level < logging.ERROR else 1,
@@ -41,13 +48,6 @@ def log(cancelled: Cancellation, *, door: str, **queue: Any) -> None:
     }
     message = "account watched" if is_watch else "cancel settled"
     telemetry.write(level, message, metrics=metrics, **fields, **queue)
-
-
-def _level(outcome: Outcome) -> int:
-    if outcome.kind in (Kind.DONE, Kind.READY):
-        return logging.INFO
-    needs_an_operator = outcome.kind is Kind.BLOCKED or outcome is Outcome.KEY_UNAVAILABLE
-    return logging.ERROR if needs_an_operator else logging.WARNING
 
 
 def tell(

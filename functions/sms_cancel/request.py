@@ -3,9 +3,8 @@
 import json
 import math
 import re
-import time
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from sms_cancel.outcome import Outcome
@@ -58,11 +57,7 @@ def read(body: str) -> Request:
     problem = None if message_id else Outcome.INVALID_REQUEST.detail
     if isinstance(given, float):
         problem = "messageId is a decimal or in scientific notation: write it as digits."
-    send_at, doubt = read_send_at(document.get("sendAt")), None
-    if "sendAt" in document and send_at is None:
-        doubt = "sendAt not readable"
-    elif is_past(send_at):
-        doubt = "sendAt in the past"
+    send_at, doubt = read_send_at(document)
     recall_id = read_recall_id(document.get("recallId"))
     return Request(message_id, send_at, recall_id, problem, doubt)
 
@@ -120,15 +115,16 @@ def _match(pattern: str, value: object) -> str | None:
     return value if isinstance(value, str) and re.fullmatch(pattern, value) else None
 
 
-def read_send_at(value: object) -> datetime | None:
-    """Return the time of ISO 8601 text with an offset, or None if it is not one."""
+def read_send_at(document: Mapping[str, Any]) -> tuple[datetime | None, str | None]:
+    """Return the time of ``sendAt``, ISO 8601 text with an offset, and what is wrong with it.
+
+    A send time that is over is most often a wrong offset.
+    """
+    if "sendAt" not in document:
+        return None, None
     try:
-        send_at = datetime.fromisoformat(value)  # type: ignore[arg-type]
-        return send_at if (send_at - CUT_OFF).tzinfo else None
+        send_at = datetime.fromisoformat(document["sendAt"])
+        left = (send_at - CUT_OFF) - datetime.now(UTC)  # TypeError: it has no offset
     except (TypeError, ValueError, OverflowError):  # OverflowError: the cut-off is before year 1
-        return None
-
-
-def is_past(send_at: datetime | None) -> bool:
-    """True for a send time that is over, which is most often a wrong offset."""
-    return send_at is not None and send_at.timestamp() < time.time()
+        return None, "sendAt not readable"
+    return send_at, "sendAt in the past" if left < -CUT_OFF else None
