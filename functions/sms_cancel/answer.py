@@ -75,7 +75,6 @@ def _judge(status: int, body: bytes, success_is: Outcome) -> tuple[Answer, Any]:
     """Return the answer, and SMS Partner's own JSON ({} for XML), None if it is somebody else's."""
     text = strip(body.decode(errors="replace")) if len(body) <= MAX_BODY_BYTES else "too long"
     document, success, code = _parse(text)
-    is_own = document is not None
     if 300 <= status < 400:
         outcome = Outcome.UNREADABLE
     elif status == 429:
@@ -86,7 +85,7 @@ def _judge(status: int, body: bytes, success_is: Outcome) -> tuple[Answer, Any]:
         outcome = success_is
     elif status >= 500:
         outcome = Outcome.UNAVAILABLE
-    elif status in (401, 403) and code is None and (is_own or not text):
+    elif status in (401, 403) and code is None and (document is not None or not text):
         outcome = Outcome.API_KEY_REJECTED
     elif status == 403 and code is None:
         outcome = Outcome.ACCOUNT_BLOCKED  # a firewall's page, not SMS Partner's

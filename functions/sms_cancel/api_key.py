@@ -41,9 +41,8 @@ class ApiKey:
 
     def prefetch(self) -> None:
         """Fetch the key before the first cancel, which tries again at once if that fails."""
-        self.current()
-        with self._lock:
-            self._lasts_s *= self._value is not None
+        if self.current() is None:
+            self._lasts_s = 0
 
     def replacement(self, rejected: str) -> str | None:
         """Return the key that has replaced the rejected one, None if none has.

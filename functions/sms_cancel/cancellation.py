@@ -133,8 +133,6 @@ def _conclude(answers: Sequence[Answer]) -> Answer:
     last = answers[-1] if answers else Answer(Outcome.UNAVAILABLE)
     lost = [each for each in answers if each.outcome is Outcome.TIMED_OUT]
     failed = [each for each in answers if each.outcome is Outcome.UNAVAILABLE and each.http_status]
-    if lost and last.outcome in (Outcome.UNAVAILABLE, Outcome.NOT_FOUND):
-        return lost[-1]
-    if failed and last.outcome is Outcome.NOT_FOUND:
-        return failed[-1]
+    if last.outcome in (Outcome.UNAVAILABLE, Outcome.NOT_FOUND):
+        return [last, *failed, *lost][-1]  # what weighs more stands further back
     return last

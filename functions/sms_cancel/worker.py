@@ -26,14 +26,14 @@ Record = dict[str, Any]  # one message of the event
 
 
 class Handled(NamedTuple):
-    """What became of one message; ``disposition``: ``done``, ``dead_lettered`` or ``retry``.
+    """What became of one message: unless it is settled, it is to be tried again.
 
     ``cancellation`` is None where no cancel was begun, or a bug ended it.
     """
 
     record: Record
-    disposition: str
     cancellation: Cancellation | None = None
+    is_settled: bool = False
 
 
 @telemetry.logger.inject_lambda_context(log_event=False, clear_state=True)
@@ -52,11 +52,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     with ThreadPoolExecutor(MAX_THREADS) as pool:
         handled = list(pool.map(partial(_handle, ends_at=ends_at), records))
     tried = [each.cancellation for each in handled if each.cancellation]
-    settled = [
-        each.cancellation for each in handled if each.cancellation and each.disposition != "retry"
-    ]
+    settled = [each.cancellation for each in handled if each.cancellation and each.is_settled]
     report.tell(tried, settled, door="queue", request_id=context.aws_request_id)
-    failed = [each.record["messageId"] for each in handled if each.disposition == "retry"]
+    failed = [each.record["messageId"] for each in handled if not each.is_settled]
     return {"batchItemFailures": [{"itemIdentifier": each} for each in failed]}
 
 
@@ -74,13 +72,13 @@ def _handle(record: Record, ends_at: float) -> Handled:
             age_ms = round(cancelled.ended_at * 1000) - int(record["attributes"]["SentTimestamp"])
             known = {"disposition": disposition, "receive_count": count, "queue_age_ms": age_ms}
             report.log(cancelled, door="queue", **known)
-            return Handled(record, disposition, cancelled)
+            return Handled(record, cancelled, is_settled=disposition != "retry")
         waiting = {"sqs_message_id": record["messageId"]}
         telemetry.logger.warning("no time left to begin", extra=waiting)
     except Exception as error:  # noqa: BLE001  see above
         telemetry.bug(error)
     _delay(record, Kind.PASSING, margin_s)  # otherwise hidden for the queue's full 180 s
-    return Handled(record, "retry")
+    return Handled(record)
 
 
 def _dispose(record: Record, cancelled: Cancellation) -> str:
