@@ -22,12 +22,12 @@ ROUTE = "DELETE /messages/{messageId}"
 MANY_ROUTE = "POST /cancellations"
 NOT_OURS = f"Only an API Gateway HTTP API (payload 2.0) is answered, {ROUTE} and {MANY_ROUTE}."
 
-RETRY_AFTER_S = {
+RETRY_AFTER_S = {  # by outcome, or by status where there is none
     Outcome.THROTTLED: 60,  # SMS Partner counts requests per minute
     Outcome.UNAVAILABLE: 10,
     Outcome.TIMED_OUT: 1,  # ask again at once to learn which
-    HTTPStatus.SERVICE_UNAVAILABLE: 10,  # the queue is
     Outcome.KEY_UNAVAILABLE: 10,  # a failed read of the secret is repeated after as long
+    HTTPStatus.SERVICE_UNAVAILABLE: 10,  # the queue took nothing
 }
 
 Response = dict[str, Any]
@@ -79,8 +79,7 @@ def _queue_many(event: dict[str, Any], context: LambdaContext) -> Response:
         asked_for = bulk.read(b64decode(body) if is_base64 else body.encode(errors="replace"))
         accepted, rejected = bulk.enqueue(asked_for, context.aws_request_id, _ends_at(context))
     except bulk.Refused as refusal:
-        retry_s = RETRY_AFTER_S.get(refusal.status)
-        return _problem(refusal.status, str(refusal), context, retry_s)
+        return _problem(refusal.status, str(refusal), context)
     return _respond(HTTPStatus.ACCEPTED, {"accepted": accepted, "rejected": rejected})
 
 
@@ -95,16 +94,14 @@ def _answer(cancelled: Cancellation, context: LambdaContext) -> Response:
         return _respond(outcome.status, body)
     body["type"] = f"urn:problem-type:sms-cancel:{outcome.replace('_', '-')}"
     body["title"] = outcome.replace("_", " ").capitalize()
-    return _problem(outcome.status, outcome.detail, context, RETRY_AFTER_S.get(outcome), **body)
+    return _problem(outcome.status, outcome.detail, context, **body)
 
 
-def _problem(
-    status: HTTPStatus, detail: str, context: LambdaContext, retry_s: int | None = None, **more: Any
-) -> Response:
+def _problem(status: HTTPStatus, detail: str, context: LambdaContext, **more: Any) -> Response:
     """Return a problem of RFC 9457, of type ``about:blank`` where the status says it all."""
     problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
     problem["instance"] = context.aws_request_id
-    return _respond(status, problem | more, retry_s)
+    return _respond(status, problem | more, RETRY_AFTER_S.get(more.get("outcome", status)))
 
 
 def _respond(status: HTTPStatus, body: dict[str, Any], retry_s: int | None = None) -> Response:

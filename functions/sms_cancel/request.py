@@ -50,24 +50,23 @@ def read(body: str) -> Request:
         document = load(body)
     except Unreadable as error:
         return Request(None, problem=f"The message {error}: {EXAMPLE}")
-    if not isinstance(document, dict) or "messageId" not in document:
-        return Request(None, problem=_without_id(document))
-    given = document["messageId"]
-    message_id = read_message_id(given)
-    problem = None if message_id else Outcome.INVALID_REQUEST.detail
-    if isinstance(given, float):
-        problem = "messageId is a decimal or in scientific notation: write it as digits."
-    send_at, doubt = read_send_at(document)
-    recall_id = read_recall_id(document.get("recallId"))
-    return Request(message_id, send_at, recall_id, problem, doubt)
+    fields = document if isinstance(document, dict) else {}
+    message_id = read_message_id(fields.get("messageId"))
+    problem = None if message_id else _problem(document)
+    send_at, doubt = read_send_at(fields)
+    return Request(message_id, send_at, read_recall_id(fields.get("recallId")), problem, doubt)
 
 
-def _without_id(document: Any) -> str:
-    """Return the sentence for a message without ``messageId``, by where it seems to come from.
+def _problem(document: Any) -> str:
+    """Return why a message names no valid id, by where it seems to come from.
 
     ``message_id`` is deliberately not read: a forwarded STOP webhook of SMS Partner has one.
     """
     match document:
+        case {"messageId": float()}:
+            return "messageId is a decimal or in scientific notation: write it as digits."
+        case {"messageId": _}:
+            return Outcome.INVALID_REQUEST.detail
         case {"Type": "Notification", "TopicArn": _}:
             return "The message is an SNS envelope: turn on raw message delivery."
         case {"detail-type": _, "detail": _}:
