@@ -24,7 +24,6 @@ BATCH = 10  # the most that SQS takes at once
 MAX_THREADS = 10
 PAUSES_S = (0, 0.4, 0.8)  # before each of three tries, less up to half at random
 
-EXAMPLE = "2030-01-31T09:00:00+01:00"
 TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 NOT_QUEUED = "The queue did not take it: it is safe to send it again."
 NONE_QUEUED = "The queue confirmed none of them: send all of it again; that is safe."
@@ -51,12 +50,12 @@ def read(body: bytes) -> list[tuple[Any, Request]]:
     if not isinstance(given, list) or not given:
         raise Refused('Send "messageIds", a list of at least one id.')
     if len(given) > MAX_IDS:
-        raise Refused(f"A request has at most {MAX_IDS:,} ids: send it in parts.", TOO_LARGE)
+        raise Refused(f"Send at most {MAX_IDS:,} ids at a time.", TOO_LARGE)
     if not document.keys() <= FIELDS:  # a misspelt sendAt would silently mean no deadline
         raise Refused('Send no fields besides "messageIds", "sendAt" and "recallId".')
     send_at, doubt = request.read_send_at(document)
     if doubt:
-        raise Refused(f"sendAt must be in the future and have an offset, such as {EXAMPLE}.")
+        raise Refused("sendAt must be a future time with an offset: 2030-01-31T09:00:00+01:00.")
     recall_id = request.read_recall_id(document.get("recallId"))
     if "recallId" in document and recall_id is None:
         raise Refused("recallId must be 1 to 64 letters, digits, hyphens or underscores.")
@@ -65,9 +64,7 @@ def read(body: bytes) -> list[tuple[Any, Request]]:
 
 def _load(body: bytes) -> dict[str, Any]:
     if len(body) > MAX_BYTES:
-        raise Refused(
-            f"A request has at most {MAX_BYTES // 1024} KiB: send it in parts.", TOO_LARGE
-        )
+        raise Refused(f"Send at most {MAX_BYTES // 1024} KiB at a time.", TOO_LARGE)
     try:
         document = request.load(body)
     except request.Unreadable as error:
