@@ -11,7 +11,7 @@ from typing import Any
 from sms_cancel import aws
 from sms_cancel.cancellation import Cancellation
 from sms_cancel.outcome import Kind, Outcome
-from sms_cancel.telemetry import required, write
+from sms_cancel.telemetry import write
 
 # fmt: off
 FIXED_ADDRESS = "deploy with SubnetIds and SecurityGroupIds, so that the functions call from the fixed address of a NAT gateway, and have SMS Partner authorise that address."
@@ -34,7 +34,7 @@ def publish(cancellations: Sequence[Cancellation], *, door: str, request_id: str
     if not blocked:
         return
     entries = [_entry(each, door, request_id) for each in blocked.values()]
-    topic_arn = required("ALERT_TOPIC_ARN")
+    topic_arn = os.environ["ALERT_TOPIC_ARN"]
     confirmed, reason = aws.send_batch(
         "sns", "publish_batch", TopicArn=topic_arn, PublishBatchRequestEntries=entries
     )

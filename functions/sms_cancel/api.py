@@ -69,6 +69,7 @@ def _cancel(event: dict[str, Any], context: LambdaContext) -> Response:
 def _queue_many(event: dict[str, Any], context: LambdaContext) -> Response:
     from sms_cancel import bulk  # noqa: PLC0415  not needed to cancel one message
 
+    cancellation.check_configuration("QUEUE_URL")
     body = event.get("body") or ""
     content_type = event["headers"].get("content-type", "").partition(";")[0]
     if body and content_type.strip().lower() != "application/json":

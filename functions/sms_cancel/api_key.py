@@ -1,12 +1,13 @@
 """The SMS Partner API key: kept in Secrets Manager, cached in the execution environment."""
 
 import logging
+import os
 import re
 import threading
 import time
 
 from sms_cancel import aws, request
-from sms_cancel.telemetry import logger, required, write
+from sms_cancel.telemetry import logger, write
 
 CACHE_S = 300
 RETRY_S = 10  # after a failed read: soon enough to recover, seldom enough not to slow each cancel
@@ -57,7 +58,7 @@ class ApiKey:
             return None if self._value == rejected else self._value
 
     def _fetch(self) -> None:
-        secret_arn = required("API_KEY_SECRET_ARN")
+        secret_arn = os.environ["API_KEY_SECRET_ARN"]
         self._read_at, self._lasts_s = time.time(), RETRY_S
         try:
             answer = aws.call("secretsmanager", "get_secret_value", SecretId=secret_arn)

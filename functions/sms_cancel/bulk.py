@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import random
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from sms_cancel import aws, request
 from sms_cancel.outcome import Outcome
 from sms_cancel.request import Request
-from sms_cancel.telemetry import logger, required, write
+from sms_cancel.telemetry import logger, write
 
 FIELDS = {"messageIds", "sendAt", "recallId"}
 MAX_IDS = 1000
@@ -92,7 +93,7 @@ def enqueue(
     requests, (_, first) = list(given), asked_for[0]
     # A message group is a tenant of a fair queue: a large one does not delay the others.
     group = first.recall_id or request_id
-    put = partial(_put, queue_url=required("QUEUE_URL"), group=group, ends_at=ends_at)
+    put = partial(_put, queue_url=os.environ["QUEUE_URL"], group=group, ends_at=ends_at)
     batches = [requests[at : at + BATCH] for at in range(0, len(requests), BATCH)]
     with ThreadPoolExecutor(MAX_THREADS) as pool:
         left = [each for batch in pool.map(put, batches) for each in batch]

@@ -1,6 +1,7 @@
 """The use case: ask SMS Partner with the key in force, and ask again while that helps."""
 
 import gc
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from sms_cancel.answer import Answer
 from sms_cancel.api_key import ApiKey
 from sms_cancel.outcome import Outcome
 from sms_cancel.request import Request
-from sms_cancel.telemetry import required
+from sms_cancel.telemetry import ConfigurationError
 
 CALL_DEADLINE_S = 6.0
 MAX_ATTEMPTS = 3
@@ -55,7 +56,8 @@ class Cancellation(NamedTuple):
 def check_configuration(*more: str) -> None:
     """Raise ConfigurationError, naming the variable, if one is missing or wrong."""
     for name in (*VARIABLES, *more):
-        required(name)
+        if not os.environ.get(name):
+            raise ConfigurationError(f"environment variable {name} is not set")
     smspartner.endpoint()
 
 

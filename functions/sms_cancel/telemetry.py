@@ -28,13 +28,6 @@ class ConfigurationError(Exception):
     """
 
 
-def required(name: str) -> str:
-    """Return an environment variable; raise ConfigurationError if it is missing or empty."""
-    if not (value := os.environ.get(name)):
-        raise ConfigurationError(f"environment variable {name} is not set")
-    return value
-
-
 def write(level: int, message: str, *, metrics: Metrics, **fields: Any) -> None:
     """Log a line that is also its metrics, in CloudWatch's embedded metric format (EMF).
 

@@ -13,7 +13,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from sms_cancel import aws, cancellation, report, request, telemetry
 from sms_cancel.cancellation import Cancellation
 from sms_cancel.outcome import Kind
-from sms_cancel.telemetry import required
 
 # For a refetched key, a dead letter, a visibility, an alert, an event, and the code itself.
 RESERVE_S = 5 * aws.CALL_S + 0.5
@@ -86,7 +85,7 @@ def _dispose(record: Record, cancelled: Cancellation) -> str:
     kind = cancelled.outcome.kind
     if kind is Kind.DONE:
         return "done"
-    is_last = _receive_count(record) >= int(required("MAX_RECEIVE_COUNT"))
+    is_last = _receive_count(record) >= int(os.environ["MAX_RECEIVE_COUNT"])
     if (kind is Kind.FINAL or is_last) and _dead_letter(record, cancelled):
         return "dead_lettered"
     _delay(record, kind, cancelled.margin_s)
@@ -101,7 +100,7 @@ def _dead_letter(record: Record, cancelled: Cancellation) -> bool:
         outcome=outcome.value, code=cancelled.code, detail=detail, originalMessageId=original_id
     )
     copy = {"Id": "copy", "MessageBody": record["body"], "MessageAttributes": attributes}
-    url = required("DEAD_LETTER_QUEUE_URL")
+    url = os.environ["DEAD_LETTER_QUEUE_URL"]
     taken, reason = aws.send_batch("sqs", "send_message_batch", QueueUrl=url, Entries=[copy])
     if not taken:
         telemetry.logger.error("not dead-lettered", extra={"reason": reason})
@@ -121,7 +120,7 @@ def _delay(record: Record, kind: Kind, margin_s: int | None) -> None:
         aws.call(
             "sqs",
             "change_message_visibility",
-            QueueUrl=required("QUEUE_URL"),
+            QueueUrl=os.environ["QUEUE_URL"],
             ReceiptHandle=record["receiptHandle"],
             VisibilityTimeout=math.ceil(delay_s * random.uniform(0.8, 1)),
         )
