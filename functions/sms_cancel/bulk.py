@@ -56,7 +56,7 @@ def read(body: bytes) -> list[tuple[Any, Request]]:
         raise Refused('Send no fields besides "messageIds", "sendAt" and "recallId".')
     send_at, doubt = request.read_send_at(document)
     if doubt:
-        raise Refused("sendAt must be a future time with an offset: 2030-01-31T09:00:00+01:00.")
+        raise Refused("sendAt must be a future time with offset, like 2030-01-31T09:00:00+01:00.")
     recall_id = request.read_recall_id(document.get("recallId"))
     if "recallId" in document and recall_id is None:
         raise Refused("recallId must be 1 to 64 letters, digits, hyphens or underscores.")
@@ -90,9 +90,10 @@ def enqueue(
     """
     begun_at = time.monotonic()
     given = {asked: each for each, asked in asked_for if asked.message_id}  # each id once
-    requests, (_, first) = list(given), asked_for[0]
+    requests = list(given)
+    _, campaign = asked_for[0]  # all have the same send time and recall's id
     # A message group is a tenant of a fair queue: a large one does not delay the others.
-    group = first.recall_id or request_id
+    group = campaign.recall_id or request_id
     put = partial(_put, queue_url=os.environ["QUEUE_URL"], group=group, ends_at=ends_at)
     batches = [requests[at : at + BATCH] for at in range(0, len(requests), BATCH)]
     with ThreadPoolExecutor(MAX_THREADS) as pool:
@@ -107,8 +108,8 @@ def enqueue(
         metrics={"CancelsQueued": accepted or None},
         accepted=accepted,
         rejected=len(rejected),
-        recall_id=first.recall_id,
-        send_at=first.send_at and first.send_at.isoformat(),
+        recall_id=campaign.recall_id,
+        send_at=campaign.send_at and campaign.send_at.isoformat(),
         duration_ms=round((time.monotonic() - begun_at) * 1000),
     )
     if left and not accepted:
