@@ -51,7 +51,7 @@ TESTS = {
     "answer": ("interpret", "watch"),
     "api": ("api", "outcomes", "events", "bulk", "worker"),
     "api_key": ("api_key", "cancellation", "hanging_aws"),
-    "aws": ("hanging_aws", "api_key", "cancellation", "worker"),
+    "aws": ("hanging_aws", "api_key", "cancellation", "worker", "events"),
     "bulk": ("bulk", "hanging_aws"),
     "cancellation": ("cancellation", "outcomes", "api", "worker", "hanging_aws", "watch"),
     "deadline": ("smspartner",),
