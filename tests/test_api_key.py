@@ -188,6 +188,14 @@ def test_an_unusable_secret_is_no_key_and_is_looked_at_again_soon(cloud, fetches
     assert key.current() == "mended"
 
 
+def test_a_secret_that_becomes_unusable_puts_no_old_key_to_use(cloud, fetches, clock):
+    key = ApiKey()
+    assert key.current() == KEY
+    cloud.put_key("two words")
+    clock.now += 300
+    assert key.current() is None
+
+
 def test_a_secret_that_does_not_exist_is_no_key(cloud, monkeypatch, written):
     monkeypatch.setenv("API_KEY_SECRET_ARN", cloud.secret_arn + "x")
     assert ApiKey().current() is None
