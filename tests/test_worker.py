@@ -299,7 +299,7 @@ def test_the_last_receive_dead_letters_with_the_outcome(cloud, work, provider, r
 
 
 def test_a_dead_letter_that_cannot_be_sent_is_tried_again(cloud, work, provider, written):
-    breaks("sqs", "SendMessageBatch")
+    breaks("sqs", "SendMessage")
     event = cloud.queue_event('{"messageId": 999}')
     assert work(event) == [event["Records"][0]["messageId"]]
     assert max(cloud.visible_in_s().values()) <= 5
@@ -514,7 +514,7 @@ def test_a_try_that_ends_after_the_cut_off_is_followed_by_another(cloud, work, m
 def test_after_the_cut_off_a_dead_letter_that_cannot_be_sent_is_tried_again_as_ever(
     code, longest_s, cloud, work, provider, written
 ):
-    breaks("sqs", "SendMessageBatch")
+    breaks("sqs", "SendMessage")
     provider.plan(fault("status", status=200, body=REFUSED % code))
     body = message(-1)
     assert len(work(cloud.queue_event(body, receive_count=3))) == 1
@@ -627,7 +627,7 @@ def test_the_margins_are_of_what_is_settled(cloud, work, provider, written):
 
 
 @pytest.mark.parametrize(
-    ("message_id", "operation"), [(999, "SendMessageBatch"), (300, "ChangeMessageVisibility")]
+    ("message_id", "operation"), [(999, "SendMessage"), (300, "ChangeMessageVisibility")]
 )
 def test_a_cancel_is_written_down_once_its_message_has_been_disposed_of(
     message_id, operation, cloud, work, provider, written

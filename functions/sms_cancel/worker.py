@@ -99,12 +99,15 @@ def _dead_letter(record: Record, cancelled: Cancellation) -> bool:
     attributes = aws.attributes(
         outcome=outcome.value, code=cancelled.code, detail=detail, originalMessageId=original_id
     )
-    copy = {"Id": "copy", "MessageBody": record["body"], "MessageAttributes": attributes}
-    url = os.environ["DEAD_LETTER_QUEUE_URL"]
-    taken, reason = aws.send_batch("sqs", "send_message_batch", QueueUrl=url, Entries=[copy])
-    if not taken:
-        telemetry.logger.error("not dead-lettered", extra={"reason": reason})
-    return bool(taken)
+    url, body = os.environ["DEAD_LETTER_QUEUE_URL"], record["body"]
+    try:
+        answer = aws.call(
+            "sqs", "send_message", QueueUrl=url, MessageBody=body, MessageAttributes=attributes
+        )
+        return bool(answer["MessageId"])
+    except Exception as error:  # noqa: BLE001  botocore may raise anything on a malformed answer
+        telemetry.logger.error("not dead-lettered", extra={"reason": aws.reason(error)})
+        return False
 
 
 def _delay(record: Record, kind: Kind, margin_s: int | None) -> None:
@@ -124,7 +127,7 @@ def _delay(record: Record, kind: Kind, margin_s: int | None) -> None:
             ReceiptHandle=record["receiptHandle"],
             VisibilityTimeout=math.ceil(delay_s * random.uniform(0.8, 1)),
         )
-    except Exception as error:  # noqa: BLE001  botocore may raise anything on a malformed answer
+    except Exception as error:  # noqa: BLE001  as above
         # It is retried anyway, after the queue's own visibility timeout.
         telemetry.logger.warning("visibility not set", extra={"reason": aws.reason(error)})
 
