@@ -48,18 +48,19 @@ def refuses(cloud):
     """Have SQS refuse ids, each as often as is said; return the batches that it was sent."""
 
     def refuse(times, code="InternalError"):
-        sent, refused = [], []
+        sent = []
 
-        def keep_back(params, **_):
-            sent.append([each["Id"] for each in params["Entries"]])
-            refused[:] = [each for each in sent[-1] if times.get(each, 0) > 0]
+        def keep_back(params, context, **_):
+            batch = [each["Id"] for each in params["Entries"]]
+            sent.append(batch)
+            refused = context["refused"] = [each for each in batch if times.get(each, 0) > 0]
             for each in refused:
                 times[each] -= 1
             params["Entries"] = [each for each in params["Entries"] if each["Id"] not in refused]
 
-        def say_so(parsed, **_):
+        def say_so(parsed, context, **_):
             parsed["Failed"] = [
-                {"Id": each, "Code": code, "SenderFault": False} for each in refused
+                {"Id": each, "Code": code, "SenderFault": False} for each in context["refused"]
             ]
 
         events = aws.client("sqs").meta.events
