@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +16,9 @@ from sms_cancel.outcome import Outcome
 
 RUNBOOK = stack.ROOT.joinpath("infra", "runbook.md").read_text()
 SETUP, *BLOCKS = re.findall(r"^```sh\n(.+?)^```$", RUNBOOK, re.MULTILINE | re.DOTALL)
+AWS_CLI = Path(__file__).with_name("aws_cli.py")
 # Version 1 of the CLI, which pip installs, does not heed AWS_ENDPOINT_URL for SQS.
-HERE = 'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }\n'
+HERE = f'aws() {{ python -IS "{AWS_CLI}" --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }}\n'
 # Each name is looked up once for all blocks: half of the CLI's calls are for names.
 HERE_TOO = r"""
 STACK=sms-cancel
@@ -37,8 +39,24 @@ def known(tmp_path_factory):
     return tmp_path_factory.mktemp("known")
 
 
+@pytest.fixture(scope="session")
+def aws_cli(_bundle, known):
+    """What the AWS CLI needs to know of the local stack, while its commands are served."""
+    place = {
+        "AWS_CLI_SOCKET": str(known / "socket"),
+        "AWS_ENDPOINT_URL": _bundle.endpoint,
+        "AWS_CA_BUNDLE": stack.ca_file(_bundle.endpoint),
+        "AWS_DEFAULT_REGION": stack.REGION,
+        **{name.upper(): value for name, value in stack.CREDENTIALS.items()},
+    }
+    with subprocess.Popen([LOCAL_PYTHON, AWS_CLI], env=place, stdout=subprocess.PIPE) as served:
+        assert served.stdout.readline() == b"ready\n"
+        yield place
+        served.kill()
+
+
 @pytest.fixture
-def shell(bundle, tmp_path, known):
+def shell(bundle, tmp_path, known, aws_cli):
     """Run lines of shell as an operator does, after the runbook's first block."""
     (tmp_path / "key.txt").write_text(KEY)
 
@@ -51,10 +69,7 @@ def shell(bundle, tmp_path, known):
                 "HOME": str(tmp_path),
                 "KNOWN": str(known),
                 "PYTHONPATH": str(stack.ROOT),
-                "AWS_ENDPOINT_URL": bundle.endpoint,
-                "AWS_CA_BUNDLE": stack.ca_file(bundle.endpoint),
-                "AWS_DEFAULT_REGION": stack.REGION,
-                **{name.upper(): value for name, value in stack.CREDENTIALS.items()},
+                **aws_cli,
             },
             capture_output=True,
             text=True,
