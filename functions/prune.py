@@ -6,7 +6,14 @@ import shutil
 import sys
 from pathlib import Path
 
-UNUSED = ("*.dist-info", "bin", "certifi/tests", "boto3/data/*")  # metadata, and boto3's resources
+UNUSED = (
+    "*.dist-info",
+    "bin",
+    "certifi/tests",
+    "boto3/data/*",  # its resources
+    "aws_lambda_powertools/event_handler",
+)
+POWERTOOLS = ("jmespath_utils", "typing")  # of its utilities: what its logger imports
 
 # boto3 imports this module for a base class of its settings for S3. Its package brings along
 # multiprocessing, takes longer to load than boto3 itself, and is used by transfers of files only.
@@ -38,9 +45,10 @@ def prune(folder: Path) -> None:
             name: known for name, known in partition["services"].items() if name in needed
         }
     endpoints.write_text(json.dumps(document))
-    for pattern in UNUSED:
-        for unused in folder.glob(pattern):
-            shutil.rmtree(unused)
+    utilities = [*(folder / "aws_lambda_powertools" / "utilities").glob("*/")]
+    unused = [each for each in utilities if each.name not in POWERTOOLS]
+    for each in (*unused, *(found for pattern in UNUSED for found in folder.glob(pattern))):
+        shutil.rmtree(each)
     shutil.rmtree(folder / "s3transfer")
     (folder / "s3transfer").mkdir()
     (folder / "s3transfer" / "__init__.py").write_text("")

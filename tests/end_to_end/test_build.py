@@ -13,6 +13,7 @@ from infra.local.stack import ROOT
 from sms_cancel import aws
 
 SAM = ROOT / ".venv-sam" / "bin" / "sam"
+POWERTOOLS = ("jmespath_utils", "typing")
 FUNCTIONS = ("ApiFunction", "WorkerFunction", "WatchFunction")
 
 
@@ -52,6 +53,8 @@ def test_nothing_ships_that_is_not_used(built, function):
     assert {path.name for path in data.iterdir() if path.is_dir()} == set(aws.SERVICES)
     assert list((built / function).glob("*.dist-info")) == []
     assert list((built / function / "boto3" / "data").glob("*")) == []
+    utilities = built / function / "aws_lambda_powertools" / "utilities"
+    assert {path.parent.name for path in utilities.glob("*/__init__.py")} == set(POWERTOOLS)
     archive = shutil.make_archive(str(built.parent / function), "zip", built / function)
     assert Path(archive).stat().st_size < 6_000_000
 

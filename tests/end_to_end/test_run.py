@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -42,7 +43,8 @@ def project(tmp_path, artifacts):
         shutil.copytree(stack.ROOT / folder, copy / folder, ignore=ignored)
     shutil.copy(stack.ROOT / "template.yaml", copy)
     (copy / "build").mkdir()
-    (copy / "build" / "function").symlink_to(artifacts)
+    for built in (artifacts, *artifacts.parent.glob("libraries-*")):
+        (copy / "build" / built.name).symlink_to(built)
     (copy / "build" / "function.ready").touch()
     return copy
 
@@ -63,8 +65,8 @@ def run(environment, project=stack.ROOT, **more):
     )
 
 
-def test_the_demonstration_shows_each_step_and_leaves_nothing(environment, temporary):
-    ended = run(environment, ONCE="1")
+def test_the_demonstration_shows_each_step_and_leaves_nothing(environment, project, temporary):
+    ended = run(environment, project, ONCE="1")
     assert (ended.returncode, ended.stderr) == (0, "")
     for shown in (
         "Building",
@@ -81,17 +83,27 @@ def test_the_demonstration_shows_each_step_and_leaves_nothing(environment, tempo
     assert list(temporary.iterdir()) == []
 
 
-def test_it_keeps_its_build_until_a_source_changes(environment, project):
-    def built_at():
-        return (project / "build" / "function.ready").stat().st_mtime_ns
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda functions: (functions / "sms_cancel" / "answer.py").touch(),
+        lambda functions: (functions / "sms_cancel" / "new.py").touch(),
+        lambda functions: (functions / "sms_cancel" / "watch.py").unlink(),
+        lambda functions: (functions / "requirements.txt").touch(),
+    ],
+)
+def test_the_build_is_kept_until_a_source_changes(project, change):
+    functions, an_hour_ago = project / "functions", time.time() - 3600
 
-    first = built_at()
-    assert run(environment, project, ONCE="1").returncode == 0
-    assert built_at() == first
-    (project / "functions" / "sms_cancel" / "new.py").touch()
-    assert run(environment, project, ONCE="1").returncode == 0
-    assert built_at() > first
-    assert (project / "build" / "function" / "sms_cancel" / "new.py").exists()
+    def is_kept():
+        asked = ["make", "--question", "--silent", "-C", functions, "../build/function.ready"]
+        return subprocess.run(asked, check=False).returncode == 0
+
+    for each in (*functions.rglob("*"), project / "build" / "function.ready"):
+        os.utime(each, (an_hour_ago, an_hour_ago))
+    assert is_kept()
+    change(functions)
+    assert not is_kept()
 
 
 @pytest.mark.parametrize(
@@ -100,6 +112,7 @@ def test_it_keeps_its_build_until_a_source_changes(environment, project):
         ("template.yaml", "!GetAtt Queue.Arn", "!GetAtt Queue.No", "The local stack failed: "),
         ("template.yaml", "CodeUri: functions/", "CodeUri: other/", "The local stack failed: "),
         ("functions/requirements.txt", "requests==", "requests===0", "The local stack failed: "),
+        # It is what was built of the changed source that shows another outcome.
         ("functions/sms_cancel/answer.py", "6: Outcome.TOO_LATE", "6: Outcome.ALREADY_SENT",
          "The demonstration failed: "),
     ],
@@ -163,7 +176,9 @@ def typed(command, environment, project):
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_each_command_that_it_prints_works(environment, project):
+def test_each_command_that_it_prints_works_and_ctrl_c_leaves_nothing(
+    environment, project, temporary
+):
     with up(environment, project) as (process, printed):
         ended = [typed(command, environment, project) for command in commands(printed)]
         assert [each.returncode for each in ended] == [0] * 7, [each.stderr for each in ended]
@@ -177,25 +192,26 @@ def test_each_command_that_it_prints_works(environment, project):
         process.send_signal(signal.SIGINT)
         process.stdout.read()
         assert (process.wait(PATIENCE_S), process.stderr.read()) == (0, "")
+    assert (announced(project), list(temporary.iterdir())) == ([], [])
 
 
-@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_of_it_stays(environment, project, temporary, ended_by):
+def test_who_ends_it_is_left_with_nothing(environment, project, temporary):
     with up(environment, project) as (process, _):
         assert len(announced(project)) == 1
         assert list(temporary.iterdir()) != []
-        process.send_signal(ended_by)
+        process.terminate()
         process.wait(PATIENCE_S)
-        if ended_by != signal.SIGKILL:
-            assert (announced(project), list(temporary.iterdir())) == ([], [])
-    assert eventually(lambda: not list(temporary.iterdir()))
+        assert (announced(project), list(temporary.iterdir())) == ([], [])
 
 
-def test_local_means_one_that_runs(environment, project):
+def test_local_means_one_that_runs_and_a_killed_one_leaves_nothing(environment, project, temporary):
     with up(environment, project) as (_, printed):
+        of_the_first = list(temporary.iterdir())
         with up(environment, project) as (newer, _):
             assert len(announced(project)) == 2
+            assert len(list(temporary.iterdir())) > len(of_the_first)
             newer.kill()
+        assert eventually(lambda: list(temporary.iterdir()) == of_the_first)
         assert len(announced(project)) == 2
         [recall] = [each for each in commands(printed) if "--local" in each]
         assert "1 of 1 are cancelled" in typed(recall, environment, project).stderr
