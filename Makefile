@@ -15,10 +15,10 @@ run: .venv-local/ready ## see the bundle work on this machine, then try it by ha
 	@exec .venv-local/bin/python -m infra.local.run
 
 test: ## everything that must hold: code, templates, build, behaviour
-	@echo "Environments and linters, then the tests: about seven minutes on two cores."
+	@echo "Environments and linters, then the tests: about five minutes on two cores."
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync code templates policies .venv-local/ready $(OTHER_PYTHON:%=.venv-system/ready)
 	@$(MAKE) --no-print-directory --jobs 2 tested $(OTHER_PYTHON:%=tested-on-%)
-tested: ; MAKEFLAGS= .venv/bin/python -m pytest --numprocesses 3 --cov
+tested: ; MAKEFLAGS= .venv/bin/python -m pytest --numprocesses 4 --cov
 tested-on-python3: # what ships, beside the tests above: it speaks once it has ended
 	@said="$$(.venv-system/bin/python -m pytest -p no:cacheprovider $$(grep -lE '(from|import) sms_cancel' tests/test_*.py))" && \
 	    echo "On python3 too: $$(echo "$$said" | tail -1)" || { echo "$$said"; exit 1; }

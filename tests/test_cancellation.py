@@ -38,7 +38,7 @@ def cancel(message_id="300", seconds=20.0):
 
 
 def tell(*tried):
-    report.tell(tried, [], door="http", request_id="1")
+    report.notify(tried, [], door="http", request_id="1")
 
 
 def status(code, body="", **more):

@@ -167,7 +167,7 @@ def test_where_they_are_not_wanted_not_even_their_module_is_loaded():
         "from sms_cancel.cancellation import Cancellation, Request; "
         "from sms_cancel.outcome import Outcome; "
         "done = Cancellation(Request('300'), Outcome.CANCELLED); "
-        "report.tell([done], [done], door='http', request_id='1'); "
+        "report.notify([done], [done], door='http', request_id='1'); "
         "assert 'sms_cancel.events' not in sys.modules"
     )
     environment = ENVIRONMENT | {"OUTCOME_EVENTS": "false"}

@@ -631,6 +631,11 @@ def test_a_compressed_answer_that_nobody_asked_for_is_read(provider, provider_ur
     assert cancel() == ("cancelled", 200, 200)
 
 
+def test_an_answer_of_two_lengths_is_unreadable(provider, provider_url):
+    provider.plan(answer(SUCCESS, b"Content-Length: 5"))
+    assert cancel(5) == ("unreadable", None, None)
+
+
 def test_an_answer_that_only_claims_to_be_compressed_is_unreadable(provider, provider_url):
     provider.plan(answer(SUCCESS, b"Content-Encoding: gzip"))
     assert cancel() == ("unreadable", None, 200)

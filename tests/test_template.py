@@ -62,6 +62,7 @@ def test_every_route_has_an_authorizer():
 def test_the_worker_tells_which_messages_failed():
     for mapping in resources("Lambda::EventSourceMapping").values():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert mapping["BatchSize"] <= 10  # which is all that PutEvents takes at once
         assert mapping["BatchSize"] <= worker.MAX_THREADS
 
 

@@ -1,17 +1,17 @@
 """What an answer of SMS Partner means: a pure reading of its HTTP status and body.
 
-Sources: "Cancel Scheduled SMS" (the older page lacks code 11, the newer 7), "Credits", and the
-list of codes.
+Sources: "Cancel Scheduled SMS" (the older page lacks code 11, the newer one code 7), "Credits",
+and the list of codes.
 """
 
 import re
 from typing import Any, NamedTuple
 
 from sms_cancel.outcome import Kind, Outcome
-from sms_cancel.request import Unreadable, load, strip
+from sms_cancel.request import InvalidJson, load, trim
 
 MAX_BODY_BYTES = 16 * 1024  # a hundred times the longest published answer
-MAX_CODE = 999_999_999  # a longer number is no code; SQS and SNS would refuse it as an attribute
+MAX_CODE = 999_999_999  # a longer number is not a code
 
 REFUSALS = {
     **dict.fromkeys((1, 10), Outcome.API_KEY_REJECTED),
@@ -24,8 +24,8 @@ REFUSALS = {
     429: Outcome.THROTTLED,
 }
 
-# The published success has two XML declarations, which no parser accepts. ``*+`` never backtracks;
-# after a group, Python 3.11.2 does not match it.
+# The published success has two XML declarations, which no parser accepts. ``*+`` never backtracks.
+# The last group has none, because Python 3.11.2 fails to match one there.
 _XML = re.compile(
     r"(?s)(?:<\?xml[^>]*+>\s*+)*+<result>\s*+<entry>\s*+(true|false)\s*+</entry>\s*+"
     r"<entry>\s*+([0-9]{1,9})\s*+</entry>\s*+(?:<entry>)?(?:(?!<entry|</?result).)*</result>"
@@ -35,7 +35,8 @@ _XML = re.compile(
 class Answer(NamedTuple):
     """The result of one call: the outcome, and the provider's code and HTTP status if it had any.
 
-    Of ``me``, also the number of SMS that the account can pay for, and of those scheduled.
+    For ``me``, ``credits`` is how many SMS the account can pay for, ``to_send`` how many are
+    scheduled.
     """
 
     outcome: Outcome
@@ -49,13 +50,13 @@ def interpret(status: int, body: bytes) -> Answer:
     """Read an answer of ``message-cancel``: any status, any bytes, exactly one outcome.
 
     Never raises. Decides by ``success`` and ``code`` alone, because the message is translated, and
-    the HTTP status of a refusal is not documented (seen: 200, 400). If in doubt, not cancelled.
+    the HTTP status of a refusal is not documented (seen: 200, 400). When in doubt, not cancelled.
     """
     return _judge(status, body, Outcome.CANCELLED)[0]
 
 
 def interpret_account(status: int, body: bytes) -> Answer:
-    """Read an answer of ``me`` likewise, and its credits; ``to_send`` is None where it is odd.
+    """Read an answer of ``me`` likewise, with its credits; ``to_send`` is None if it is no number.
 
     An account without credits is ``credits_exhausted`` although ``me`` succeeds. Codes 4 to 7,
     which are about a message, are ``unreadable``.
@@ -72,8 +73,8 @@ def interpret_account(status: int, body: bytes) -> Answer:
 
 
 def _judge(status: int, body: bytes, success_is: Outcome) -> tuple[Answer, Any]:
-    """Return the answer, and SMS Partner's own JSON ({} for XML), None if it is somebody else's."""
-    text = strip(body.decode(errors="replace")) if len(body) <= MAX_BODY_BYTES else "too long"
+    """Return the answer and SMS Partner's JSON: {} for XML, None if somebody else answered."""
+    text = trim(body.decode(errors="replace")) if len(body) <= MAX_BODY_BYTES else "too long"
     document, success, code = _parse(text)
     if 300 <= status < 400:
         outcome = Outcome.UNREADABLE
@@ -101,10 +102,10 @@ def _parse(text: str) -> tuple[Any, bool | None, int | None]:
     try:
         answer = load(text)
         success, code = answer.get("success"), answer.get("code")
-    except (Unreadable, AttributeError):
+    except (InvalidJson, AttributeError):
         return None, None, None
     if success is False and re.fullmatch("[0-9]{1,9}", str(code)):
-        code = int(code)  # a refusal was seen with its code as text
+        code = int(code)  # one live refusal had its code as text
     if type(success) is not bool or type(code) is not int or abs(code) > MAX_CODE:
         return (answer if answer.keys() & {"success", "code"} else None), None, None
     if success and (answer.get("error") or answer.get("errors")):

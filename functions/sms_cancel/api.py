@@ -20,13 +20,13 @@ from sms_cancel.request import Request, read_message_id
 RESERVE_S = 2 * aws.CALL_S + 0.5  # for a refetched key, an alert or an event, and the answer
 ROUTE = "DELETE /messages/{messageId}"
 MANY_ROUTE = "POST /cancellations"
-NOT_OURS = f"Only an API Gateway HTTP API (payload 2.0) is answered, {ROUTE} and {MANY_ROUTE}."
+NOT_OURS = f"This answers only an API Gateway HTTP API (payload 2.0): {ROUTE} and {MANY_ROUTE}."
 
-RETRY_AFTER_S = {  # by outcome, or by status where there is none
+RETRY_AFTER_S = {  # by outcome, or by status if there is none
     Outcome.THROTTLED: 60,  # SMS Partner counts requests per minute
     Outcome.UNAVAILABLE: 10,
-    Outcome.TIMED_OUT: 1,  # ask again at once to learn which
-    Outcome.KEY_UNAVAILABLE: 10,  # a failed read of the secret is repeated after as long
+    Outcome.TIMED_OUT: 1,  # asking again tells whether it was cancelled
+    Outcome.KEY_UNAVAILABLE: 10,  # the secret is read again after that long
     HTTPStatus.SERVICE_UNAVAILABLE: 10,  # the queue took nothing
 }
 
@@ -37,8 +37,9 @@ Response = dict[str, Any]
 def handler(event: dict[str, Any], context: LambdaContext) -> Response:
     """Cancel the message that the path names, and say what became of it; or queue many cancels.
 
-    Done: 200 and JSON ``{"messageId", "outcome", "code"}``. Else: ``application/problem+json``
-    (RFC 9457) with the same three as extensions. Many: 202 and JSON ``{"accepted", "rejected"}``.
+    Done: 200 and JSON ``{"messageId", "outcome", "code"}``. Otherwise: RFC 9457's
+    ``application/problem+json`` with these three as extensions. Queued: 202 and JSON
+    ``{"accepted", "rejected"}``.
     Never raises, so that no stack trace gets out.
     """
     try:
@@ -47,7 +48,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Response:
             return _cancel(event, context)
         if route == MANY_ROUTE:
             return _queue_many(event, context)
-        # A warmer's ping, a function URL, a load balancer: API Gateway sends nothing else.
+        # A warmer, a function URL or a load balancer: API Gateway sends only these two routes.
         telemetry.logger.warning("not an event of the HTTP API")
         return _problem(HTTPStatus.NOT_FOUND, NOT_OURS, context)
     except Exception as error:  # noqa: BLE001  whatever it is, it must not reach the caller
@@ -59,11 +60,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Response:
 def _cancel(event: dict[str, Any], context: LambdaContext) -> Response:
     cancellation.check_configuration()
     request = Request(read_message_id(event["pathParameters"]["messageId"]))
-    cancelled = cancellation.cancel(request, _ends_at(context))
-    report.log(cancelled, door="http")
-    settled = [cancelled] if cancelled.outcome.done else []
-    report.tell([cancelled], settled, door="http", request_id=context.aws_request_id)
-    return _answer(cancelled, context)
+    result = cancellation.cancel(request, _ends_at(context))
+    report.log(result, door="http")
+    settled = [result] if result.outcome.done else []
+    report.notify([result], settled, door="http", request_id=context.aws_request_id)
+    return _answer(result, context)
 
 
 def _queue_many(event: dict[str, Any], context: LambdaContext) -> Response:
@@ -75,10 +76,9 @@ def _queue_many(event: dict[str, Any], context: LambdaContext) -> Response:
     if body and content_type.strip().lower() != "application/json":
         detail = "Send the request as application/json."
         return _problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail, context)
-    is_base64 = event.get("isBase64Encoded")
+    raw = b64decode(body) if event.get("isBase64Encoded") else body.encode(errors="replace")
     try:
-        asked_for = bulk.read(b64decode(body) if is_base64 else body.encode(errors="replace"))
-        accepted, rejected = bulk.enqueue(asked_for, context.aws_request_id, _ends_at(context))
+        accepted, rejected = bulk.enqueue(bulk.read(raw), context.aws_request_id, _ends_at(context))
     except bulk.Refused as refusal:
         return _problem(refusal.status, str(refusal), context)
     return _respond(HTTPStatus.ACCEPTED, {"accepted": accepted, "rejected": rejected})
@@ -88,9 +88,9 @@ def _ends_at(context: LambdaContext) -> float:
     return time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_S
 
 
-def _answer(cancelled: Cancellation, context: LambdaContext) -> Response:
-    outcome, message_id = cancelled.outcome, cancelled.request.message_id
-    body = {"messageId": message_id, "outcome": outcome, "code": cancelled.code}
+def _answer(result: Cancellation, context: LambdaContext) -> Response:
+    outcome, message_id = result.outcome, result.request.message_id
+    body = {"messageId": message_id, "outcome": outcome, "code": result.code}
     if outcome.done:
         return _respond(outcome.status, body)
     body["type"] = f"urn:problem-type:sms-cancel:{outcome.replace('_', '-')}"
@@ -99,7 +99,7 @@ def _answer(cancelled: Cancellation, context: LambdaContext) -> Response:
 
 
 def _problem(status: HTTPStatus, detail: str, context: LambdaContext, **more: Any) -> Response:
-    """Return a problem of RFC 9457, of type ``about:blank`` where the status says it all."""
+    """Return a problem of RFC 9457, of type ``about:blank`` if it has no outcome."""
     problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail}
     problem["instance"] = context.aws_request_id
     return _respond(status, problem | more, RETRY_AFTER_S.get(more.get("outcome", status)))

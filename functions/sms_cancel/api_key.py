@@ -6,7 +6,8 @@ import re
 import threading
 import time
 
-from sms_cancel import aws, request
+from sms_cancel import aws
+from sms_cancel.request import InvalidJson, load, trim
 from sms_cancel.telemetry import logger, write
 
 CACHE_S = 300
@@ -15,7 +16,7 @@ REFETCH_COOLDOWN_S = 30
 
 
 class Unusable(Exception):
-    """A secret holds no key; the text says why and holds nothing of the secret."""
+    """The secret holds no key; the text says why and holds nothing of the secret."""
 
 
 class ApiKey:
@@ -31,27 +32,27 @@ class ApiKey:
         self._lock = threading.Lock()
 
     def current(self) -> str | None:
-        """Return the key, None if there is no usable one.
+        """Return the key, or None if there is no usable one.
 
         While Secrets Manager cannot be reached, the last key it gave stays in force.
         """
         with self._lock:
-            if _is_over(self._read_at, self._lasts_s):
+            if _has_expired(self._read_at, self._lasts_s):
                 self._fetch()
             return self._value
 
     def prefetch(self) -> None:
-        """Fetch the key before the first cancel, which tries again at once if that fails."""
+        """Fetch the key before the first cancel, which tries again at once if this fails."""
         if self.current() is None:
             self._lasts_s = 0
 
     def replacement(self, rejected: str) -> str | None:
-        """Return the key that has replaced the rejected one, None if none has.
+        """Return the key that has replaced the rejected one, or None.
 
-        Asks Secrets Manager past the cache, but not again within 30 s.
+        Bypasses the cache, but at most once in 30 s.
         """
         with self._lock:
-            if self._value == rejected and _is_over(self._refetched_at, REFETCH_COOLDOWN_S):
+            if self._value == rejected and _has_expired(self._refetched_at, REFETCH_COOLDOWN_S):
                 self._refetched_at = time.time()
                 write(logging.INFO, "key refetched", metrics={"KeyRefetched": 1})
                 self._fetch()
@@ -73,7 +74,7 @@ class ApiKey:
             write(logging.WARNING, "secret not read", metrics=metrics, reason=why, stale_key=stale)
 
 
-def _is_over(since: float, lasts_s: float) -> bool:
+def _has_expired(since: float, lasts_s: float) -> bool:
     return not 0 <= time.time() - since < lasts_s  # negative: the clock was set back
 
 
@@ -84,7 +85,7 @@ def parse(secret: str | None) -> str:
     """
     if secret is None:
         raise Unusable("binary: store the key as text")
-    key = request.strip(secret)
+    key = trim(secret)
     if key.startswith(("{", "[", '"')):
         key = _from_json(key)
     if not key:
@@ -96,10 +97,7 @@ def parse(secret: str | None) -> str:
 
 def _from_json(text: str) -> str:
     try:
-        document = request.load(text)
-    except request.Unreadable:
-        document = None
-    key = document.get("apiKey") if isinstance(document, dict) else document
-    if not isinstance(key, str):
-        raise Unusable('JSON without a text "apiKey"')
-    return request.strip(key)
+        document = load(text)
+        return trim(document["apiKey"] if isinstance(document, dict) else document)
+    except (InvalidJson, KeyError, AttributeError):  # AttributeError: it is not text
+        raise Unusable('JSON without a text "apiKey"') from None

@@ -8,18 +8,18 @@ from typing import Any
 import boto3.session
 from botocore.config import Config
 
-SERVICES = ("events", "secretsmanager", "sns", "sqs")  # the build leaves out the data of all others
+SERVICES = ("events", "secretsmanager", "sns", "sqs")  # the build removes the data of all others
 
 CALL_S = 2  # two tries and the pause between them; a service that answers needs a tenth of it
 
 # Each bounds one step: connecting to one address, the TLS handshake, one read. Together they may
-# take 7 s, and a service that drips its answer has no end at all: hence CALL_S.
+# take 7 s, and a service that drips its answer never ends: hence CALL_S.
 _RETRIES = {"mode": "standard", "total_max_attempts": 2}
 _CONFIG = Config(connect_timeout=1, read_timeout=1, retries=_RETRIES, max_pool_connections=20)
 _session = boto3.session.Session()
 _clients: dict[str, Any] = {}
 _lock = threading.Lock()  # two threads must not create clients from one session
-_threads = ThreadPoolExecutor(max_workers=64)  # an item of a batch makes one call at a time
+_threads = ThreadPoolExecutor(max_workers=64)  # many, because a call that hangs keeps its thread
 
 
 def client(service: str) -> Any:
@@ -28,10 +28,9 @@ def client(service: str) -> Any:
         raise ValueError(f"add {service!r} to SERVICES in {__name__}: its data does not ship")
     with _lock:
         if service not in _clients:
-            region = None  # the function's own
-            secret_arn = os.environ.get("API_KEY_SECRET_ARN", "")
-            if service == "secretsmanager" and secret_arn.startswith("arn:"):
-                region = secret_arn.split(":")[3]  # the secret may be in another
+            # The secret may be in another region; None is the function's own.
+            arn = os.environ.get("API_KEY_SECRET_ARN", "") if service == "secretsmanager" else ""
+            region = arn.split(":")[3] if arn.startswith("arn:") else None
             _clients[service] = _session.client(service, region, config=_CONFIG)
         return _clients[service]
 
@@ -61,12 +60,12 @@ def send_batch(service: str, operation: str, **parameters: Any) -> tuple[set[str
 
 def reason(error: Exception) -> str:
     """Return why a call failed, by name: the texts of these exceptions are not ours to log."""
-    response = getattr(error, "response", None) or {}  # some of botocore's have None
+    response = getattr(error, "response", None) or {}  # some of botocore's exceptions have None
     return str(response.get("Error", {}).get("Code") or type(error).__name__)
 
 
 def attributes(**values: str | int | None) -> dict[str, dict[str, str]]:
-    """Return message attributes as SNS and SQS take them, without the empty ones they refuse."""
+    """Return message attributes as SNS and SQS take them; they refuse empty ones, such as None."""
     types = {str: "String", int: "Number"}
     given = {name: value for name, value in values.items() if value is not None}
     return {n: {"DataType": types[type(v)], "StringValue": str(v)} for n, v in given.items()}

@@ -17,8 +17,8 @@ from sms_cancel.telemetry import ConfigurationError
 
 CALL_DEADLINE_S = 6.0
 MAX_ATTEMPTS = 3
-PAUSE_S = 0.2  # before the second attempt 0.2 to 0.4 s, before the third 0.4 to 0.8 s
-VARIABLES = (  # without the last two there is no metric, hence no alarm
+PAUSE_S = 0.2  # 0.2 to 0.4 s before the second attempt, 0.4 to 0.8 s before the third
+VARIABLES = (  # without the last two there are no metrics, so no alarms
     "API_KEY_SECRET_ARN",
     "ALERT_TOPIC_ARN",
     "POWERTOOLS_SERVICE_NAME",
@@ -26,7 +26,7 @@ VARIABLES = (  # without the last two there is no metric, hence no alarm
 )
 PREPARE_S = 4  # Lambda gives the start of an environment ten seconds
 
-Ask = Callable[[str, float], Answer]  # of an API key and a deadline in seconds
+Ask = Callable[[str, float], Answer]  # (API key, deadline in seconds)
 
 _api_key = ApiKey()
 
@@ -34,7 +34,7 @@ _api_key = ApiKey()
 class Cancellation(NamedTuple):
     """What became of a request; ``latencies_ms`` has one entry for each provider call.
 
-    Of a watch, ``request`` is empty, and ``credits`` and ``to_send`` are what SMS Partner told.
+    For a watch, ``request`` is empty, and ``credits`` and ``to_send`` are SMS Partner's numbers.
     """
 
     request: Request
@@ -64,13 +64,12 @@ def check_configuration(*more: str) -> None:
 def prepare() -> None:
     """Fetch the key and connect to the provider before the first cancel asks for them.
 
-    To be called while Lambda starts the environment, when the CPU is not throttled. Whatever fails
-    or takes too long here, the first cancel repeats and logs.
+    Call it while Lambda starts the environment, when the CPU is not throttled. The first cancel
+    repeats, and logs, whatever fails or takes too long here.
     """
     pool = ThreadPoolExecutor()
     tasks = [pool.submit(_api_key.prefetch), pool.submit(smspartner.connect, PREPARE_S)]
-    wait(tasks, PREPARE_S)  # DNS look-ups have no time-out
-    pool.shutdown(wait=False)
+    wait(tasks, PREPARE_S)  # because DNS look-ups have no time-out
     gc.freeze()  # objects made at start-up are never garbage
     gc.enable()
 
@@ -88,7 +87,7 @@ def cancel(request: Request, ends_at: float) -> Cancellation:
 
 def watch(ends_at: float) -> Cancellation:
     """Look at the account as the first cancel of an environment would: with no cached key."""
-    return _settle(Request(None), smspartner.watch, ApiKey(), ends_at)
+    return _settle(Request(None), smspartner.account, ApiKey(), ends_at)
 
 
 def _settle(request: Request, ask: Ask, key: ApiKey, ends_at: float) -> Cancellation:
@@ -101,17 +100,16 @@ def _settle(request: Request, ask: Ask, key: ApiKey, ends_at: float) -> Cancella
         latencies_ms.append((time.monotonic() - called_at) * 1000)
         return answer
 
-    answer = Answer(Outcome.KEY_UNAVAILABLE)
-    if (api_key := key.current()) is not None:
-        answer = _conclude(list(_try(call, key, api_key, ends_at)))
+    answer = _conclude(list(_try(call, key, ends_at)))
     duration_ms = (time.monotonic() - begun_at) * 1000
     return Cancellation(request, *answer, tuple(latencies_ms), duration_ms, time.time())
 
 
-def _try(
-    call: Callable[[str], Answer], key: ApiKey, api_key: str, ends_at: float
-) -> Iterator[Answer]:
-    """Call the provider until it answers; yield each answer."""
+def _try(call: Callable[[str], Answer], key: ApiKey, ends_at: float) -> Iterator[Answer]:
+    """Call the provider until it gives a whole answer; yield the result of each attempt."""
+    if (api_key := key.current()) is None:
+        yield Answer(Outcome.KEY_UNAVAILABLE)
+        return
     for attempt in range(MAX_ATTEMPTS):
         if attempt:
             pause_s = PAUSE_S * 2**attempt * random.uniform(0.5, 1)
@@ -130,11 +128,11 @@ def _try(
 def _conclude(answers: Sequence[Answer]) -> Answer:
     """Reduce the answers to one.
 
-    ``not_found`` after a lost answer may mean that the lost call did cancel.
+    ``not_found`` after a lost answer settles nothing, because the lost call may have cancelled.
     """
     last = answers[-1] if answers else Answer(Outcome.UNAVAILABLE)
     lost = [each for each in answers if each.outcome is Outcome.TIMED_OUT]
     failed = [each for each in answers if each.outcome is Outcome.UNAVAILABLE and each.http_status]
     if last.outcome in (Outcome.UNAVAILABLE, Outcome.NOT_FOUND):
-        return [last, *failed, *lost][-1]  # what weighs more stands further back
+        return [last, *failed, *lost][-1]  # a lost answer outweighs a failed one, and that the last
     return last

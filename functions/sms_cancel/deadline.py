@@ -1,7 +1,7 @@
 """HTTP connections on which one deadline ends the whole call, whatever the other side does.
 
-``timeout=`` of an HTTP library bounds one read: a peer that drips byte by byte keeps the call alive
-for ever. The sockets here give each of their operations only what is left of the call.
+``timeout=`` of an HTTP library bounds one read, so a peer that sends byte by byte keeps the call
+alive for ever. The sockets here give each operation only the time that is left for the call.
 """
 
 import http.client
@@ -20,8 +20,8 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util.ssl_ import create_urllib3_context
 
-MAX_IDLE_S = 30  # of a kept connection: NAT gateways drop idle connections silently
-MAX_ADDRESSES = 3  # an address gets a third of the call, so that two dead ones can be passed over
+MAX_IDLE_S = 30  # of a kept connection, because NAT gateways drop idle ones silently
+ADDRESS_SHARES = 3  # each address gets a third of the call: two dead ones leave time for another
 
 # The build splits certifi's file, because OpenSSL takes 15 ms of CPU to read all of it.
 CA_FOLDER = Path(__file__).parents[1] / "ca-certificates"
@@ -73,7 +73,7 @@ class _TLSSocket(_Socket, ssl.SSLSocket): ...
 
 class _Response(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
-        """Read past interim answers (RFC 9110, 15.2): http.client takes all but 100 for final."""
+        """Skip interim answers (RFC 9110, 15.2): http.client takes all but 100 for final."""
         while True:
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if status >= 200:
@@ -81,8 +81,8 @@ class _Response(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
 
     def _close_conn(self) -> None:
-        """Shut down a connection that received more than this answer: it is out of step."""
-        ends_at, call.ends_at = call.ends_at, 0.0  # look only at what was received
+        """Shut down a connection that received more than this answer, because it is out of step."""
+        ends_at, call.ends_at = call.ends_at, 0.0  # peek only at what was received
         with suppress(OSError):
             if self.fp.peek():
                 self.fp.raw._sock.shutdown(socket.SHUT_RDWR)  # type: ignore[attr-defined]  # noqa: SLF001
@@ -95,22 +95,19 @@ class _Connection(HTTPConnection):
     kept_at = 0.0  # wall clock: a monotonic clock may stop while Lambda freezes the process
 
     def _new_conn(self) -> socket.socket:
-        """Connect to the first address that answers; RES_OPTIONS of Lambda bounds the look-up."""
-        failures, share_s = [OSError("no address")], call.left_s() / MAX_ADDRESSES
+        """Connect to the first address that answers; RES_OPTIONS in template.yaml bounds DNS."""
+        share_s = call.left_s() / ADDRESS_SHARES
         for *kind, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
-            with ExitStack() as on_failure:
-                try:
-                    sock = on_failure.enter_context(_Socket(*kind))
-                    sock.settimeout(min(share_s, call.left_s()))
-                    sock.connect(address)
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    sock.settimeout(call.left_s())  # for the TLS handshake, which CPython bounds
-                except OSError as error:  # also of _Socket, where the host has no IPv6
-                    failures.append(error)
-                else:
-                    on_failure.pop_all()
-                    return sock
-        raise failures[-1]
+            # On a host without IPv6, _Socket raises OSError too.
+            with suppress(OSError), ExitStack() as on_failure:
+                sock = on_failure.enter_context(_Socket(*kind))
+                sock.settimeout(min(share_s, call.left_s()))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(call.left_s())  # for the TLS handshake, which CPython bounds whole
+                on_failure.pop_all()
+                return sock
+        raise OSError("no address answered")
 
     @property
     def is_connected(self) -> bool:
@@ -122,7 +119,7 @@ class _Connection(HTTPConnection):
             self.sock.recv(1)
         except OSError as error:  # nothing, or TLS session tickets: still open
             return isinstance(error, BlockingIOError | ssl.SSLWantReadError)
-        return False  # closed, or data that nobody asked for
+        return False  # closed, or unsolicited data
 
 
 class _TLSConnection(_Connection, HTTPSConnection): ...
@@ -152,7 +149,7 @@ class Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
 
     def cert_verify(self, *args: Any) -> None:
-        """Do nothing: the context has the roots, which requests would read for each connection."""
+        """Do nothing: the context has the roots, and requests would load them per connection."""
 
     def connect(self, request: PreparedRequest) -> None:
         """Open the connection that a request will need."""

@@ -13,7 +13,7 @@ from sms_cancel.telemetry import write
 
 
 def put(settled: Sequence[Cancellation], *, door: str) -> None:
-    """Put an event for each cancel that is not tried again: ten at most, one batch of the queue."""
+    """Put an event for each cancel that is not retried: at most ten, PutEvents' limit."""
     entries = [_entry(each, door) for each in settled]
     confirmed, reason = aws.send_batch("events", "put_events", Entries=entries)
     if failed := len(entries) - len(confirmed):

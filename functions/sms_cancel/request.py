@@ -9,20 +9,20 @@ from typing import Any, NamedTuple
 
 from sms_cancel.outcome import Outcome
 
-CUT_OFF = timedelta(minutes=5)  # before the send time: SMS Partner cancels nothing after it
+CUT_OFF = timedelta(minutes=5)  # before the send time; SMS Partner cancels nothing later
 
 EXAMPLE = 'send {"messageId": "300"}.'
 
 
-class Unreadable(Exception):
-    """A text is not the JSON it should be; the exception's text says why and echoes nothing."""
+class InvalidJson(Exception):
+    """A text is not acceptable JSON; the exception's text says why and echoes none of it."""
 
 
 class Request(NamedTuple):
     """One SMS to cancel.
 
-    Where ``message_id`` is None, ``problem`` is a sentence that says why. ``doubt`` says what is
-    wrong with ``sendAt``: no reason not to cancel.
+    If ``message_id`` is None, ``problem`` says why in one sentence. ``doubt`` says what is wrong
+    with ``sendAt``; the SMS is cancelled anyway.
     """
 
     message_id: str | None
@@ -32,23 +32,23 @@ class Request(NamedTuple):
     doubt: str | None = None
 
     def margin_s(self, at: float) -> int | None:
-        """Return the seconds from a time of ``time.time`` to the cut-off; negative after it."""
+        """Return the seconds from ``at``, of ``time.time``, to the cut-off; negative after it."""
         if self.send_at is None:
             return None
         return math.floor((self.send_at - CUT_OFF).timestamp() - at)
 
     def body(self) -> str:
-        """Return the queue message that asks for it."""
+        """Return the body of the queue message for this request."""
         send_at = self.send_at and self.send_at.isoformat()
         fields = {"messageId": self.message_id, "sendAt": send_at, "recallId": self.recall_id}
         return json.dumps({name: value for name, value in fields.items() if value is not None})
 
 
 def read(body: str) -> Request:
-    """Read a queue message; optional fields that are not readable count as left out."""
+    """Read a queue message; optional fields that are not readable are ignored."""
     try:
         document = load(body)
-    except Unreadable as error:
+    except InvalidJson as error:
         return Request(None, problem=f"The message {error}: {EXAMPLE}")
     fields = document if isinstance(document, dict) else {}
     message_id = read_message_id(fields.get("messageId"))
@@ -58,7 +58,7 @@ def read(body: str) -> Request:
 
 
 def _problem(document: Any) -> str:
-    """Return why a message names no valid id, by where it seems to come from.
+    """Return why a message names no valid id, judging by where it seems to come from.
 
     ``message_id`` is deliberately not read: a forwarded STOP webhook of SMS Partner has one.
     """
@@ -79,24 +79,24 @@ def _problem(document: Any) -> str:
 
 
 def load(text: str | bytes) -> Any:
-    """Parse JSON; a byte-order mark is white space. Raises Unreadable, and nothing else."""
+    """Parse JSON, taking a byte-order mark for white space. Raises only InvalidJson."""
     try:
         text = text if isinstance(text, str) else text.decode()
-        return json.loads(strip(text), object_pairs_hook=_object)
+        return json.loads(trim(text), object_pairs_hook=_object)
     except (ValueError, RecursionError):
-        raise Unreadable("is not JSON") from None
+        raise InvalidJson("is not JSON") from None
 
 
-def strip(text: str) -> str:
+def trim(text: str) -> str:
     """Return a text without the white space and byte-order mark around it."""
     return text.strip().strip("\ufeff").strip()
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object; raise Unreadable for a name that stands twice, which is ambiguous."""
+    """Make an object; raise InvalidJson for a duplicate name, because it is ambiguous."""
     document = dict(pairs)
     if len(document) < len(pairs):
-        raise Unreadable("has a name twice in one object")
+        raise InvalidJson("has a name twice in one object")
     return document
 
 
@@ -115,15 +115,15 @@ def _match(pattern: str, value: object) -> str | None:
 
 
 def read_send_at(document: Mapping[str, Any]) -> tuple[datetime | None, str | None]:
-    """Return the time of ``sendAt``, ISO 8601 text with an offset, and what is wrong with it.
+    """Return ``sendAt``, ISO 8601 with an offset, as a time, and what is wrong with it.
 
-    A send time that is over is most often a wrong offset.
+    A send time in the past most often has a wrong offset.
     """
     if "sendAt" not in document:
         return None, None
     try:
         send_at = datetime.fromisoformat(document["sendAt"])
-        left = (send_at - CUT_OFF) - datetime.now(UTC)  # TypeError: it has no offset
+        is_past = send_at - CUT_OFF < datetime.now(UTC) - CUT_OFF  # TypeError: it has no offset
     except (TypeError, ValueError, OverflowError):  # OverflowError: the cut-off is before year 1
         return None, "sendAt not readable"
-    return send_at, "sendAt in the past" if left < -CUT_OFF else None
+    return send_at, "sendAt in the past" if is_past else None

@@ -9,8 +9,8 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-# The level is fixed: with a higher one, a line would be lost with the metrics that it carries. No
-# location: for most lines it would be the same place in this file.
+# The level is fixed, because a higher one would drop lines with the metrics that they carry. No
+# location, because most lines would name this file.
 logger = Logger(level="INFO", location=None)
 
 UNITS = {"ProviderLatency": "Milliseconds", "QueueAge": "Milliseconds", "CutOffMargin": "Seconds"}
@@ -24,16 +24,16 @@ Metrics = Mapping[str, float | Sequence[float] | None]
 class ConfigurationError(Exception):
     """An environment variable is missing or wrong.
 
-    The text names the variable and what it must be, never its value: it is safe to log.
+    The text names the variable and what it must be, never its value, so it is safe to log.
     """
 
 
 def write(level: int, message: str, *, metrics: Metrics, **fields: Any) -> None:
     """Log a line that is also its metrics, in CloudWatch's embedded metric format (EMF).
 
-    ``Cancellations`` has the dimensions ``service`` and ``outcome``, which must be one of the
-    fields; all others ``service`` alone. A metric without a value is left out. One event is one
-    line: nothing to collect or to flush.
+    ``Cancellations`` has the dimensions ``service`` and ``outcome`` (pass ``outcome`` as a field),
+    all others only ``service``. A metric without a value is left out. One event is one line, so
+    there is nothing to collect or flush.
     """
     metrics = {name: value for name, value in metrics.items() if value not in (None, ())}
     directives = []
@@ -54,7 +54,7 @@ def _directive(dimensions: list[str], names: list[str]) -> dict[str, Any]:
 
 
 def bug(error: BaseException) -> None:
-    """Write down where an unexpected exception arose, but not its text, which may hold a URL."""
+    """Log where an unexpected exception arose, but not its text, because it may hold a URL."""
     reason = str(error) if isinstance(error, ConfigurationError) else type(error).__name__
     places = traceback.extract_tb(error.__traceback__)
     frames = [f"{place.filename}:{place.lineno} {place.name}" for place in places]
