@@ -102,7 +102,7 @@ def test_it_says_that_the_cut_off_is_past(door, recall):
     soon = datetime.now(UTC) + timedelta(minutes=3, seconds=10)
     ended, said = recall("--yes", "--send-at", soon.isoformat())
     assert "12,345 of 12,345 are PAST THEIR CUT-OFF, the first by 1 min " in said
-    assert "they are tried last;\nSMS Partner refuses them, unless" in said
+    assert "they are tried last;\nSMS Partner will refuse them unless" in said
     assert {"sendAt" in each for each in door.requests} == {False}
     assert (ended, sorted(door.taken, key=int)) == (0, IDS)
 
@@ -147,7 +147,7 @@ def test_one_wrong_line_and_nothing_is_sent(door, recall):
     Path("ids.txt").write_text("300\n307.0\n301\n")
     ended, said = recall("--yes")
     assert (ended, door.requests) == (2, [])
-    assert said.startswith("recall: ids.txt: correct what is no id of 1 to 20 digits")
+    assert said.startswith("recall: ids.txt: an id has 1 to 20 digits: correct these lines")
     assert "--column:\n  line 2: '307.0'" in said
 
 
@@ -159,15 +159,15 @@ def test_one_wrong_line_and_nothing_is_sent(door, recall):
         (["--send-at", "tomorrow"], "'tomorrow' is not a time like 20"),
         (["--send-at", "2126-11-24T09:00+1"], "is not a time like 20"),
         (["--send-at", "2126-11-24T09:00"], "or pass --timezone"),
-        (["--send-at", "0001-01-01T00:00+00:00"], "is not a time of the calendar"),
-        (["--send-at", "0001-01-01T00:00+12:00"], "is not a time"),
+        (["--send-at", "0001-01-01T00:00+00:00"], "is not a valid date and time"),
+        (["--send-at", "0001-01-01T00:00+12:00"], "is not a valid date"),
         (["--send-at", "03/04/2126 09:00", "--timezone", "UTC"], "may be 2126-04-03 or 2126-03-04"),
         (["--send-at", "2126-11-24 09:00", "--timezone", "Paris"], "'Paris' is not a time zone"),
         (["--timezone", "Europe/Paris"], "need --send-at or --send-at-column"),
         (["--day-first"], "need --send-at or --send-at-column"),
         (["--send-at", "x", "--send-at-column", "y"], "not allowed with argument"),
         (["--json"], "--json needs --wait or --dry-run"),
-        (["--send-at", "9999-12-31T23:59-12:00"], "is not a time"),
+        (["--send-at", "9999-12-31T23:59-12:00"], "is not a valid date"),
         (["--local"], "not allowed with argument"),
     ],
 )
@@ -181,7 +181,10 @@ def test_wrong_usage_sends_nothing(door, recall, capsys, options, told):
 def test_a_campaign_that_has_left_is_refused(door, recall):
     ended, said = recall("--yes", "--send-at", "2026-01-01T09:00+01:00")
     assert (ended, door.requests) == (2, [])
-    assert "2026-01-01 09:00+01:00 is past: without --send-at, each is asked for anyway" in said
+    assert (
+        "2026-01-01 09:00+01:00 is in the past: leave out --send-at to try to cancel them anyway"
+        in said
+    )
 
 
 def test_a_local_time_has_the_offset_of_its_zone(door, recall):
@@ -231,7 +234,7 @@ def test_another_kind_of_stack_is_refused(door, recall):
     del door.outputs["WorkerLogGroupName"]
     ended, said = recall("--yes")
     assert (ended, door.requests) == (2, [])
-    assert "has no output 'WorkerLogGroupName': is it sms-cancel, of this version?" in said
+    assert "has no output 'WorkerLogGroupName': it is not sms-cancel, or another version" in said
 
 
 def test_without_a_local_stack_it_says_how_to_start_one(recall, door):
@@ -282,11 +285,11 @@ def test_retry_after_is_heeded(door, recall):
     ("answer", "said"),
     [
         ((400, {"detail": "sendAt is wrong."}, {}), "400: sendAt is wrong."),
-        ((401, {"message": "Unauthorized"}, {}), "It takes tokens"),
+        ((401, {"message": "Unauthorized"}, {}), "The API takes JWTs"),
         ((403, {"message": "Forbidden"}, {}), "execute-api:Invoke on POST /cancellations"),
         ((404, {"message": "Not Found"}, {}), "Deploy this version"),
-        ((200, "<html>", {}), "the API answers 200"),
-        ((302, "", {"Location": "http://127.0.0.1:1/"}), "the API answers 302"),
+        ((200, "<html>", {}), "the API answered 200"),
+        ((302, "", {"Location": "http://127.0.0.1:1/"}), "the API answered 302"),
     ],
 )
 def test_what_does_not_pass_ends_it_at_once_and_the_next_run_goes_on(door, recall, answer, said):
@@ -294,7 +297,7 @@ def test_what_does_not_pass_ends_it_at_once_and_the_next_run_goes_on(door, recal
     ended, told = recall("--yes")
     assert (ended, said in told) == (3, True)
     failed, accepted = told.splitlines()[-2:]
-    assert "recall: the API answers" in failed
+    assert "recall: the API answered" in failed
     assert said in failed
     assert failed.endswith(command.AGAIN)
     assert accepted == "2,000 of 12,345 are accepted"
@@ -310,7 +313,7 @@ def test_what_does_not_pass_for_a_minute_ends_it(door, recall):
     Path("ids.txt").write_text("300\n301")
     door.script.extend([lambda _: ["301"]] * 20)
     ended, said = recall("--yes")
-    assert (ended, "The queue did not take it, at each of 8 tries" in said) == (3, True)
+    assert (ended, "The queue did not take it, even after 8 attempts" in said) == (3, True)
     assert door.taken == ["300"]
     assert [each["messageIds"] for each in door.requests[1:]] == [["301"]] * 7
     door.script.clear()
@@ -370,7 +373,7 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_sent(door, re
 def test_a_bug_does_not_end_as_if_some_were_not_cancelled(recall, monkeypatch):
     monkeypatch.setattr(stack.Stack, "__init__", lambda *_: 1 // 0)
     ended, said = recall("--yes")
-    assert (ended, said.startswith("recall: this is a bug of recall: nothing was sent.")) == (70, 1)
+    assert (ended, said.startswith("recall: this is a bug in recall: nothing was sent.")) == (70, 1)
     assert "ZeroDivisionError" in said
     assert "accepted" not in said
 
@@ -380,7 +383,7 @@ def test_a_bug_after_the_first_request_does_not_say_that_nothing_was_sent(
 ):
     monkeypatch.setattr(sending, "_left", lambda *_: 1 // 0)
     ended, said = recall("--yes")
-    assert (ended, "this is a bug of recall" in said, door.taken != []) == (70, True, True)
+    assert (ended, "this is a bug in recall" in said, door.taken != []) == (70, True, True)
     assert "nothing was sent" not in said
     assert command.AGAIN in said
 
@@ -528,7 +531,7 @@ def test_a_program_that_reads_no_further_is_no_failure(door):
     said = process.stderr.read()
     process.stderr.close()
     assert process.wait(60) == 0
-    assert "nothing reads standard output any more" in said
+    assert "the reader of standard output has stopped" in said
     assert "Error" not in said
 
 
@@ -537,7 +540,7 @@ def test_aws_decides_what_time_it_is(door, recall):
     send_at = in_40_minutes()
     door.ahead_s = 3600
     ended, said = recall("--yes", "--send-at", send_at)
-    assert (ended, door.requests, "is past" in said) == (2, [], True)
+    assert (ended, door.requests, "is in the past" in said) == (2, [], True)
 
 
 def test_a_worker_that_is_stopped_is_said(door, recall):
@@ -586,7 +589,7 @@ def test_standard_output_that_is_closed_is_said_before_anything_is_sent(door):
     line = ["sh", "-c", '"$@" >&-', "sh", *LINE, "--wait", "--json"]
     ended = subprocess.run(line, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     assert (ended.returncode, door.requests) == (2, [])
-    assert ended.stderr.startswith("recall: --json needs a standard output (")
+    assert ended.stderr.startswith("recall: --json needs standard output, which is closed (")
 
 
 def test_killed_at_any_moment_the_same_command_sends_all(door):

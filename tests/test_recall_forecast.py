@@ -1,4 +1,4 @@
-"""What `recall` foresees, and what it says where that is not known."""
+"""The forecast of `recall`, and what it says if the forecast is not known."""
 
 import json
 import threading
@@ -51,29 +51,29 @@ def leaving(count, minutes):
 
 
 def test_a_rate_says_when_the_last_is_asked_and_how_near_its_cut_off_the_tightest_is():
-    assert forecast.foresee([100, 110, inf], 0, 0.1, start_s=5) == (35, 85, 0, 2 / 105)
+    assert forecast.predict([100, 110, inf], 0, 0.1, start_s=5) == (35, 85, 0, 2 / 105)
 
 
 def test_what_waits_already_is_asked_first():
-    assert forecast.foresee([100, 100], 0, 0.1, ahead=8) == (100, 0, 0, 0.1)
-    assert forecast.foresee([99, 99], 0, 0.1, ahead=8).late == 1
+    assert forecast.predict([100, 100], 0, 0.1, ahead=8) == (100, 0, 0, 0.1)
+    assert forecast.predict([99, 99], 0, 0.1, ahead=8).late == 1
 
 
 def test_what_a_rate_does_not_reach_is_late_and_what_is_past_is_not_counted():
-    outlook = forecast.foresee([10, 10, 10, 20, -1], 0, 0.2)
+    outlook = forecast.predict([10, 10, 10, 20, -1], 0, 0.2)
     assert (outlook.last_s, outlook.late) == (25, 1)
-    assert forecast.foresee([10, 10, 10, 20, -1], 0, outlook.needed).late == 0
-    assert forecast.foresee([10, 10, 10, 20, -1], 0, outlook.needed * 0.99).late == 1
+    assert forecast.predict([10, 10, 10, 20, -1], 0, outlook.needed).late == 0
+    assert forecast.predict([10, 10, 10, 20, -1], 0, outlook.needed * 0.99).late == 1
 
 
 def test_it_is_made_of_the_concurrency_and_the_latency_of_the_last_hour(dry_run, door):
     said, _ = dry_run(ids(1000))
-    assert "about 154 a second (MaximumConcurrency 5, SMS Partner answers in 0.10 s)" in said
+    assert "about 154 per second (MaximumConcurrency 5, SMS Partner answers in 0.10 s)" in said
     assert "the last is tried in 7 s\n" in said
     door.concurrency, door.latencies_ms, door.waiting = 10, [50, 276], 2000
     said, _ = dry_run(ids(1000))
-    assert "about 200 a second (MaximumConcurrency 10, SMS Partner answers in 0.28 s)" in said
-    assert "after 2,000 that wait already: the last is tried in 16 s\n" in said
+    assert "about 200 per second (MaximumConcurrency 10, SMS Partner answers in 0.28 s)" in said
+    assert "after 2,000 that are already waiting: the last is tried in 16 s\n" in said
 
 
 def test_where_all_are_in_time_it_says_by_how_much(dry_run):
@@ -109,32 +109,32 @@ def test_where_no_concurrency_is_enough_it_says_so(dry_run, door):
     ("name", "said"),
     [
         ("ListEventSourceMappings", "to ListEventSourceMappings: not you; MaximumConcurrency 5 is"),
-        ("GetMetricStatistics", "to GetMetricStatistics: not you; 0.3 s of SMS Partner are assu"),
-        ("GetQueueAttributes", "to GetQueueAttributes: not you; the queue is taken to be empty"),
+        ("GetMetricStatistics", "to GetMetricStatistics: not you; 0.3 s is assumed for SMS Partn"),
+        ("GetQueueAttributes", "to GetQueueAttributes: not you; the queue is assumed to be empt"),
     ],
 )
 def test_a_right_that_lacks_is_said_and_holds_up_nothing(dry_run, door, name, said):
     door.denied = {name}
     told, _ = dry_run(ids(3))
-    assert f"forecast: AWS answers AccessDenied {said}" in told
+    assert f"forecast: AWS answered AccessDenied {said}" in told
     assert "Dry run: nothing was sent." in told
     assert name in door.asked
 
 
 def test_an_hour_without_a_call_is_said(dry_run, door):
     door.latencies_ms = []
-    assert "SMS Partner was not asked in the last hour; 0.3 s" in dry_run(ids(3))[0]
+    assert "SMS Partner was not called in the last hour; 0.3 s" in dry_run(ids(3))[0]
 
 
 def test_an_answer_that_makes_no_sense_holds_up_nothing(dry_run, door):
     door.concurrency = {}
-    assert "AWS's answer is not understood; MaximumConcurrency 5" in dry_run(ids(3))[0]
+    assert "AWS's answer was not understood; MaximumConcurrency 5" in dry_run(ids(3))[0]
 
 
 def test_a_worker_without_a_maximum_is_taken_for_what_lambda_begins_with(dry_run, door):
     door.concurrency = None
     said, _ = dry_run(ids(1000))
-    assert "about 154 a second (no MaximumConcurrency, 5 assumed, SMS Partner answers in" in said
+    assert "about 154 per second (no MaximumConcurrency, 5 assumed, SMS Partner answers in" in said
     assert "not understood" not in said
 
 
@@ -189,7 +189,7 @@ class Watched:
         for message_id in message_ids:
             self.known.undecided.pop(str(message_id))
 
-    def try_in_vain(self, outcome, *message_ids):
+    def fail(self, outcome, *message_ids):
         self.known.undecided.update(dict.fromkeys(map(str, message_ids), outcome))
 
     def look(self, after_s):
@@ -205,9 +205,11 @@ def watched(door, monkeypatch):
 
 def test_until_a_rate_is_seen_the_forecast_made_before_holds(watched, capsys):
     """A cold start is no trouble."""
-    assert watched.look(2).startswith("about 154 a second, the last is tried in 1 s, the tightest")
+    assert watched.look(2).startswith(
+        "about 154 per second, the last is tried in 1 s, the tightest"
+    )
     watched.settle(0)
-    assert watched.look(4).startswith("about 154 a second, the last is tried in 1 s")
+    assert watched.look(4).startswith("about 154 per second, the last is tried in 1 s")
     assert capsys.readouterr().err == ""
 
 
@@ -215,12 +217,12 @@ def test_while_it_runs_the_rate_is_what_was_tried(watched, capsys):
     watched.settle(0)
     watched.look(1)
     watched.settle(*range(1, 10))
-    watched.try_in_vain("timed_out", 10)
+    watched.fail("timed_out", 10)
     told = watched.look(11)
-    assert told.startswith("1 a second, the last is tried in 9 s, the tightest 4")
-    assert told.endswith("; 1 tried in vain so far (1 timed_out), the next cut-off in 49 s")
+    assert told.startswith("1 per second, the last is tried in 9 s, the tightest 4")
+    assert told.endswith("; 1 failed and will be retried (1 timed_out), the next cut-off in 49 s")
     said = capsys.readouterr().err
-    assert "forecast: 1 a second, the last is tried in 9 s" in said
+    assert "forecast: 1 per second, the last is tried in 9 s" in said
     assert "raise" not in said
 
 
@@ -251,7 +253,7 @@ def test_what_becomes_worse_is_said_at_once_and_what_becomes_better_later(watche
     assert capsys.readouterr().err == ""
 
 
-def test_what_has_become_too_late_is_not_taken_back(watched, capsys):
+def test_what_has_become_too_late_stays_so(watched, capsys):
     watched.settle(0, 1)
     watched.look(1)
     watched.settle(2)
@@ -259,7 +261,7 @@ def test_what_has_become_too_late_is_not_taken_back(watched, capsys):
     capsys.readouterr()
     watched.settle(3)
     told = watched.look(61)
-    assert "; 16 are past their cut-off by now" in told
+    assert "; 16 are now past their cut-off" in told
     assert f"forecast: {told}\n" in capsys.readouterr().err
 
 
@@ -293,11 +295,11 @@ def test_while_the_worker_is_busy_with_others_it_says_how_many_come_first(door, 
     told = watched.look(32)
     assert told.startswith(
         "none of these was tried for 31 s, the next cut-off in 28 s: about 1,000 others on the "
-        "queue come first; about 154 a second, the last is tried in 7 s, the tightest 2"
+        "queue come first; about 154 per second, the last is tried in 7 s, the tightest 2"
     )
     door.waiting = 30_000
     told = watched.look(34)
-    assert "about 29,980 others on the queue come first; about 154 a second" in told
+    assert "about 29,980 others on the queue come first; about 154 per second" in told
     assert "20 TOO LATE" in told
 
 
@@ -309,7 +311,7 @@ def test_while_the_worker_is_busy_with_others_the_rate_is_theirs(door, monkeypat
         door.waiting = others + 20
         tried_others(door, watched.begun_at + timedelta(seconds=after_s))
         told = watched.look(after_s)
-    assert "about 800 others on the queue come first; about 20 a second, the last is" in told
+    assert "about 800 others on the queue come first; about 20 per second, the last is" in told
     assert "tried in 42 s, 20 TOO LATE" in told
     said = capsys.readouterr().err
     assert f"forecast: {told}\n20 will be too late. Now, in another window, raise " in said
@@ -336,28 +338,28 @@ def test_once_the_others_are_not_tried_either_it_says_that_nothing_is(watched, d
     assert f"forecast: {told}\n" in capsys.readouterr().err
 
 
-def test_where_all_was_tried_in_vain_it_is_not_said_to_be_in_time(watched, capsys):
+def test_where_every_try_failed_it_is_not_said_to_be_in_time(watched, capsys):
     watched.look(0)
-    watched.try_in_vain("unavailable", *range(17))
-    watched.try_in_vain("throttled", *range(17, 20))
-    told = "20 tried in vain so far (17 unavailable, 3 throttled), the next cut-off in 55 s"
+    watched.fail("unavailable", *range(17))
+    watched.fail("throttled", *range(17, 20))
+    told = "20 failed and will be retried (17 unavailable, 3 throttled), the next cut-off in 55 s"
     assert watched.look(5) == told
     assert f"forecast: {told}\n" in capsys.readouterr().err
 
 
 def test_while_sms_partner_throttles_it_does_not_advise_to_raise_the_concurrency(watched, capsys):
-    watched.try_in_vain("throttled", 0)
+    watched.fail("throttled", 0)
     watched.look(1)
-    watched.try_in_vain("throttled", 1)
+    watched.fail("throttled", 1)
     assert "TOO LATE" in watched.look(20)
     said = capsys.readouterr().err
-    assert "SMS Partner throttles: do not raise the concurrency (infra/runbook.md)" in said
+    assert "SMS Partner is throttling: do not raise the concurrency (infra/runbook.md)" in said
     assert "update-event-source-mapping" not in said
 
 
 @pytest.mark.parametrize("concurrency", [5, None])
 @pytest.mark.parametrize("state", ["Disabled", "Disabling"])
-def test_a_worker_that_is_stopped_is_said_and_nothing_is_foreseen(
+def test_a_worker_that_is_stopped_is_said_and_there_is_no_forecast(
     dry_run, door, monkeypatch, state, concurrency
 ):
     door.state, door.concurrency = state, concurrency
@@ -372,24 +374,24 @@ def test_a_worker_that_is_stopped_is_said_and_nothing_is_foreseen(
 
 def test_what_is_tried_again_waits_too(dry_run, door):
     door.waiting, door.not_visible, door.delayed = 1000, 900, 100
-    assert "after 2,000 that wait already" in dry_run(ids(3))[0]
+    assert "after 2,000 that are already waiting" in dry_run(ids(3))[0]
 
 
 @pytest.mark.parametrize("concurrency", [0, -1, 100_000, "many"])
 def test_an_odd_concurrency_is_not_believed(dry_run, door, concurrency):
     door.concurrency = concurrency
-    assert "AWS's answer is not understood; MaximumConcurrency 5 is" in dry_run(ids(3))[0]
+    assert "AWS's answer was not understood; MaximumConcurrency 5 is" in dry_run(ids(3))[0]
 
 
 @pytest.mark.parametrize("latency_ms", [-224, float("nan"), float("inf")])
 def test_an_odd_latency_is_not_believed(dry_run, door, latency_ms):
     door.latencies_ms = [latency_ms]
-    assert "is not understood; 0.3 s of SMS Partner are assumed" in dry_run(ids(3))[0]
+    assert "was not understood; 0.3 s is assumed for SMS Partner" in dry_run(ids(3))[0]
 
 
 def test_a_queue_of_less_than_nothing_is_not_believed(dry_run, door):
     door.waiting = -5
-    assert "is not understood; the queue is taken to be empty" in dry_run(ids(3))[0]
+    assert "was not understood; the queue is assumed to be empty" in dry_run(ids(3))[0]
 
 
 def test_aws_is_asked_for_all_of_a_forecast_at_once(dry_run, door, monkeypatch):
@@ -403,10 +405,10 @@ def test_aws_is_asked_for_all_of_a_forecast_at_once(dry_run, door, monkeypatch):
 
 def test_no_concurrency_tries_more_than_are_accepted(dry_run, door):
     door.concurrency = 1000
-    assert "about 900 a second (MaximumConcurrency 1000" in dry_run(ids(3))[0]
+    assert "about 900 per second (MaximumConcurrency 1000" in dry_run(ids(3))[0]
     door.concurrency = 50
     said, _ = dry_run(leaving(40_000, 5), "--send-at-column", "when")
-    assert "about 900 a second (MaximumConcurrency 50" in said
+    assert "about 900 per second (MaximumConcurrency 50" in said
     assert " (even that is not enough for all):\n" in said
 
 
@@ -420,9 +422,9 @@ def test_where_the_concurrency_is_not_known_no_number_is_advised(dry_run, door):
 def test_the_local_stack_is_not_advised_to_change_an_account(door):
     stack = Stack(bulk_door.STACK)
     stack.is_local = True
-    outlook = forecast.foresee([10, 10, 10], 0, 0.2)
+    outlook = forecast.predict([10, 10, 10], 0, 0.2)
     told = forecast.advice(stack, capacity.look_up(stack), outlook, 0.2)
-    assert told == "1 will be too late: the local stack does no more"
+    assert told == "1 will be too late: the local stack cannot go any faster"
 
 
 def test_a_failed_look_does_not_ask_for_another_run(dry_run, monkeypatch):

@@ -115,7 +115,7 @@ def refusal(data, column=None):
         (b"messageId,name\n2,270,142,Ana\n", "line 2 has 4 cells, the first line names 2"),
         (b"messageId,name\n2,270,142\n", "line 2 has 3 cells, the first line names 2"),
         (b"messageId,name,x\n2,270,142,,\n", "line 2 has 5 cells, the first line names 3"),
-        (b"messageId\n2,270\n", "line 2: '2,270' has a separator"),
+        (b"messageId\n2,270\n", "line 2: '2,270' has a thousands or decimal"),
         # A name with a delimiter in it, without quotes.
         (b"name,messageId,n\nBo, 7,300,1\n", "line 2 has 4 cells, the first line names 3"),
         # Only some of the rows are shifted.
@@ -127,10 +127,10 @@ def refusal(data, column=None):
         # A short row, with a second cell that may be an id.
         (b"name,messageId,phone1\n300,0600000000\n", "line 2 has 2 cells, the first line names 3"),
         # Names with a delimiter in them, without quotes, so that the lengths agree.
-        (b"messageId,Name (a, b)\n2,270,142\n", "a name in its first line is cut in two"),
+        (b"messageId,Name (a, b)\n2,270,142\n", "a name in its first line is split in two"),
         # Row numbers in the place of the ids, by a first line that is cut or moved.
-        (b"messageId,x,y\n1,2270142,a\n2,2270143,b\n", "those of row numbers"),
-        (b"messageId,x,y\n0,2270142,a\n1,2270143,b\n", "those of row numbers"),
+        (b"messageId,x,y\n1,2270142,a\n2,2270143,b\n", "look like row numbers"),
+        (b"messageId,x,y\n0,2270142,a\n1,2270143,b\n", "look like row numbers"),
         # Two readings, both whole.
         (b"messageId;x,messageId\n7;8,9\n", "two ways"),
         # The sum that a report ends with.
@@ -145,7 +145,7 @@ def test_a_row_that_may_be_shifted_sends_nothing(data, said):
 
 
 def test_an_id_is_not_taken_for_a_name():
-    assert "its first line names nothing" in refusal(b"300;x\n301;y\n", "300")
+    assert "it has no header line" in refusal(b"300;x\n301;y\n", "300")
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,17 @@ def test_an_id_is_not_taken_for_a_name():
         (b"2,27E+06", "line 2: '2,27E+06' may have lost digits"),
         (b"1234567890123450", "line 2: '1234567890123450' may have lost digits"),
         (b"12345678901234500000", "line 2: '12345678901234500000' may have lost digits"),
-        (b"270.000", "line 2: '270.000' has a separator, of thousands or of decimals"),
-        (b"270,000", "line 2: '270,000' has a separator"),
-        (b'"2,270,142"', "line 2: '2,270,142' has a separator"),
-        ("2\u202f270\u202f142".encode(), r"line 2: '2\u202f270\u202f142' has a separator"),
-        ("2\u2019270\u2019142".encode(), "line 2: '2\u2019270\u2019142' has a separator"),
+        (b"270.000", "line 2: '270.000' has a thousands or decimal separator"),
+        (b"270,000", "line 2: '270,000' has a thousands or decimal"),
+        (b'"2,270,142"', "line 2: '2,270,142' has a thousands or decimal"),
+        (
+            "2\u202f270\u202f142".encode(),
+            r"line 2: '2\u202f270\u202f142' has a thousands or decimal",
+        ),
+        (
+            "2\u2019270\u2019142".encode(),
+            "line 2: '2\u2019270\u2019142' has a thousands or decimal",
+        ),
         (b"30O", "line 2: '30O'"),
         (b"-1", "line 2: '-1'"),
         (b"+300", "line 2: '+300'"),
@@ -173,9 +179,9 @@ def test_an_id_is_not_taken_for_a_name():
         (b"NULL", "line 2: 'NULL'"),
         (b"1" * 21, "line 2: '111111111111111111111'"),
         ("\u0663".encode(), "line 2: '\u0663'"),
-        ("\uff13\uff10".encode(), "line 2: '\uff13\uff10' holds more than its digits"),
-        ("300\u200b".encode(), r"line 2: '300\u200b' holds more than its digits"),
-        ("\ufeff300".encode(), r"line 2: '\ufeff300' holds more than its digits"),
+        ("\uff13\uff10".encode(), "line 2: '\uff13\uff10' contains invisible or unusual"),
+        ("300\u200b".encode(), r"line 2: '300\u200b' contains invisible or unusual"),
+        ("\ufeff300".encode(), r"line 2: '\ufeff300' contains invisible or unusual"),
         (b'="300"', "line 2: '=\"300\"'"),
         (b"'300", 'line 2: "\'300"'),
         (b"300 301", "line 2: '300 301'"),
@@ -214,14 +220,14 @@ def test_lines_count_from_the_top_of_the_file_with_what_tools_put_there():
     [b"", b"\n\n", b"messageId\n", b"\xef\xbb\xbf", b";;\n;;\n", b"sep=;\n", b"sep=;", b"#TYPE x"],
 )
 def test_nothing_to_recall_is_refused(data):
-    assert refusal(data) == "there is no id in it"
+    assert refusal(data) == "it contains no ids"
 
 
 def test_among_several_columns_none_is_guessed():
     said = refusal(b"id;phone\n1;2\n")
     assert said == "it has several columns: choose one of id, phone with --column"
     assert refusal(b"300;0600000000\n") == (
-        "several columns and no header: add a line of names, and name the column with --column"
+        "it has several columns and no header line: add one, and choose the column with --column"
     )
     assert "several columns and no header" in refusal(b"300,301,302\n")
     assert "several columns" in refusal(b"messageId;messageId\n1;2\n")
@@ -231,11 +237,11 @@ def test_among_several_columns_none_is_guessed():
 
 def test_a_column_that_is_not_there_is_refused():
     said = refusal(b"messageId;phone\n1;2\n", "message")
-    assert said == "it has 0 columns 'message': choose one of messageId, phone with --column"
+    assert said == "it has 0 columns named 'message': choose one of messageId, phone with --column"
 
 
 def test_a_list_without_a_header_has_no_column_to_choose():
-    assert "its first line names nothing" in refusal(b"300\n301\n", "messageId")
+    assert "it has no header line" in refusal(b"300\n301\n", "messageId")
 
 
 def workbook():

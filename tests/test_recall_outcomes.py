@@ -127,7 +127,7 @@ def test_what_to_do_depends_on_the_outcome(door, recall):
     assert ended == 1
     assert "\n3 can no longer be cancelled: warn their recipients\n" in said
     assert "\n2 have wrong ids: correct them\n" in said
-    assert "\n1 can succeed once their cause is gone (infra/runbook.md): redrive them, or" in said
+    assert "\n1 can succeed once the cause is removed (infra/runbook.md): redrive or recall" in said
 
 
 def test_of_what_is_lost_it_does_not_say_that_it_can_succeed(door, recall):
@@ -261,7 +261,7 @@ def test_who_interrupts_a_look_into_it_is_told_what_is_waited_for(door, recall, 
     assert fill(cloud, monkeypatch, interrupt_the_pause) == []
     ended, said = recall("1")
     assert ended == 130
-    assert "stopping, and letting others see the dead letters again" in said
+    assert "stopping, and making the dead letters visible to others again" in said
     assert all_are_visible()
 
 
@@ -277,7 +277,7 @@ def test_a_try_that_is_read_again_does_not_undo_a_dead_letter():
     known.read_dead_letter(moved)
     known.read_line(json.dumps(tried), 1000)
     assert (known.counts(), known.undecided) == ({"dead_lettered": 1}, {})
-    known.read_line(json.dumps(tried), 3000)  # taken back, and tried again
+    known.read_line(json.dumps(tried), 3000)  # redriven, and tried again
     assert known.counts() == {"undecided": 1}
 
 
@@ -385,7 +385,7 @@ def test_a_run_that_hears_nothing_at_all_leaves_the_results(door, recall, monkey
     assert results() == before
 
 
-def test_what_is_taken_back_from_the_dead_letter_queue_is_followed_again(door, recall):
+def test_what_is_redriven_from_the_dead_letter_queue_is_followed_again(door, recall):
     door.looks.append(
         write(
             door, ("1", "cancelled", "done", 200), ("2", "credits_exhausted", "dead_lettered", 11)

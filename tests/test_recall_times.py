@@ -54,14 +54,17 @@ def test_a_certain_time_is_read(text, utc):
     ("text", "why"),
     [
         ("", "is empty"),
-        ("03/04/2030 09:00", "may be 2030-04-03 or 2030-03-04: write it so, or pass --day-first"),
+        (
+            "03/04/2030 09:00",
+            "may be 2030-04-03 or 2030-03-04: write it like that, or pass --day-first",
+        ),
         ("3.4.2030 09:00", "may be 2030-04-03 or 2030-03-04"),
         (
             "2030-10-27 02:00",
-            "comes twice in Europe/Paris, as clocks go back: add +02:00 or +01:00",
+            "occurs twice in Europe/Paris, because the clocks go back: add +02:00 or +01:00",
         ),
-        ("2030-10-27 02:59:59", "comes twice"),
-        ("2030-03-31 02:00", "does not exist in Europe/Paris: clocks go forward over it"),
+        ("2030-10-27 02:59:59", "occurs twice"),
+        ("2030-03-31 02:00", "does not exist in Europe/Paris, because the clocks skip it"),
         ("2030-03-31 02:59:59", "does not exist"),
         ("2030-01-15", "has no time of day"),
         ("15/01/30 09:00", "is not a time like 20"),
@@ -70,22 +73,25 @@ def test_a_certain_time_is_read(text, utc):
         ("1894694400", "is not a time like 20"),
         ("09:00", "is not a time like 20"),
         ("15/01-2030 09:00", "is not a time like 20"),
-        ("2030-02-30 09:00", "is not a time of the calendar"),
-        ("31/31/2030 09:00", "is not a time of the calendar"),
-        ("2030-01-15 24:00", "is not a time of the calendar"),
-        ("2030-01-15 09:00+99:00", "is not a time of the calendar"),
-        ("0001-01-01 00:00", "is not a time of the calendar"),
+        ("2030-02-30 09:00", "is not a valid date and time"),
+        ("31/31/2030 09:00", "is not a valid date and time"),
+        ("2030-01-15 24:00", "is not a valid date and time"),
+        ("2030-01-15 09:00+99:00", "is not a valid date and time"),
+        ("0001-01-01 00:00", "is not a valid date and time"),
         ("\u0662\u0660\u0663\u0660-01-15 09:00", "is not a time like 20"),
         ("NULL", "is not a time like 20"),
-        ("15/01/2030 09:00-10:30", "has an offset that Europe/Paris does not have then: is it a s"),
-        ("2030-01-15 09:00-10:00", "has an offset that Europe/Paris does not have then"),
-        ("2030-01-15 09:00-10", "has an offset that Europe/Paris does not have then"),
-        ("2030-01-15 09:00-17:30", "has an offset that Europe/Paris does not have then"),
-        ("2030-01-15T09:00-10:00", "has an offset that Europe/Paris does not have then"),
-        ("2030-01-15 20:00-00:00", "has an offset that Europe/Paris does not have then"),
-        ("2030-07-15 09:00+01:00", "has an offset that Europe/Paris does not have then"),
-        ("2030-01-15 09:00+02:00", "has an offset that Europe/Paris does not have then"),
-        ("2030-01-15 09:00+23:59", "has an offset that Europe/Paris does not have then"),
+        (
+            "15/01/2030 09:00-10:30",
+            "has an offset that Europe/Paris does not have at that time: is it a time range?",
+        ),
+        ("2030-01-15 09:00-10:00", "has an offset that Europe/Paris does not have at that time"),
+        ("2030-01-15 09:00-10", "has an offset that Europe/Paris does not have at that time"),
+        ("2030-01-15 09:00-17:30", "has an offset that Europe/Paris does not have at that time"),
+        ("2030-01-15T09:00-10:00", "has an offset that Europe/Paris does not have at that time"),
+        ("2030-01-15 20:00-00:00", "has an offset that Europe/Paris does not have at that time"),
+        ("2030-07-15 09:00+01:00", "has an offset that Europe/Paris does not have at that time"),
+        ("2030-01-15 09:00+02:00", "has an offset that Europe/Paris does not have at that time"),
+        ("2030-01-15 09:00+23:59", "has an offset that Europe/Paris does not have at that time"),
         ("2030-01-15 09:00+01:60", "is not a time like 20"),
         ("2030-01-15 09:00+0199", "is not a time like 20"),
     ],
@@ -104,13 +110,13 @@ def test_without_a_zone_an_offset_is_needed():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("2030-01-15 09:00-10:30", "may be a slot, from … to …: write it like 20"),
-        ("15/01/2030 09:00-10", "may be a slot"),
-        ("15/01/2030 09:00 -10:00", "may be a slot"),
-        ("15/01/2030 22:00-02:00", "may be a slot"),
-        ("2030-01-15T09:00+14:30", "has an offset that no place has"),
-        ("2030-01-15T09:00-12:30", "has an offset that no place has"),
-        ("2030-01-15 09:00-17:30", "has an offset that no place has"),
+        ("2030-01-15 09:00-10:30", "may be a time range: write it like 20"),
+        ("15/01/2030 09:00-10", "may be a time range"),
+        ("15/01/2030 09:00 -10:00", "may be a time range"),
+        ("15/01/2030 22:00-02:00", "may be a time range"),
+        ("2030-01-15T09:00+14:30", "has an offset that is not in use"),
+        ("2030-01-15T09:00-12:30", "has an offset that is not in use"),
+        ("2030-01-15 09:00-17:30", "has an offset that is not in use"),
     ],
 )
 def test_without_a_zone_what_may_be_a_slot_is_refused(text, why):
@@ -161,7 +167,7 @@ def test_day_first_says_which_is_the_day():
     reader = PARIS._replace(day_first=True)
     assert reader.read("03/04/2030 09:00").isoformat() == "2030-04-03T09:00:00+02:00"
     assert reader.read("2030-04-03 09:00").isoformat() == "2030-04-03T09:00:00+02:00"
-    with pytest.raises(Unclear, match="not a time of the calendar"):
+    with pytest.raises(Unclear, match="is not a valid date and time"):
         reader.read("01/15/2030 09:00")
 
 
@@ -201,7 +207,7 @@ def test_each_row_has_its_own_time():
 
 def test_beside_the_times_the_column_of_the_ids_needs_its_name():
     """The only other column may hold telephone numbers."""
-    assert "it has no column messageId: choose one of phone, when with --column" in refusal(
+    assert "it has no column named messageId: choose one of phone, when with --column" in refusal(
         "phone;when\n33612345678;2030-01-15 09:00\n"
     )
     assert "it has several columns: choose one of messageId, message_id" in refusal(
@@ -217,7 +223,7 @@ def test_beside_the_times_the_column_of_the_ids_needs_its_name():
 
 @pytest.mark.parametrize("rows", ["300;\n301;\n", "300\n301\n", "300;\n301;2030-01-15 09:00\n"])
 def test_a_row_without_a_time_is_refused_by_its_line(rows):
-    assert "correct the rows without one certain time:\n  line 2: '' is empty" in refusal(
+    assert "correct the rows whose time is missing or unclear:\n  line 2: '' is empty" in refusal(
         "messageId;when\n" + rows
     )
 
@@ -233,22 +239,22 @@ def test_an_id_with_two_times_is_refused_and_the_same_time_twice_is_not():
     same = "300;2030-01-15 09:00\n301;2030-01-15 09:00\n300;2030-01-15 08:00Z\n"
     assert column("messageId;when\n" + same).duplicates == 1
     assert refusal("messageId;when\n" + same + "301;2030-01-15 10:00\n") == (
-        "keep one time of each id:\n  line 5: 301 has another time than in line 3"
+        "keep only one time for each id:\n  line 5: 301 has a different time in line 3"
     )
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("messageId;x\n300;y\n", "it has 0 columns 'when': choose one of messageId, x with"),
-        ("messageId;when;WHEN\n300;y;z\n", "it has 2 columns 'when'"),
+        ("messageId;x\n300;y\n", "it has 0 columns named 'when': choose one of messageId, x with"),
+        ("messageId;when;WHEN\n300;y;z\n", "it has 2 columns named 'when'"),
         (
             "300;2030-01-15 09:00\n301;2030-01-15 09:00\n",
-            "its first line names nothing: add a line of names",
+            "it has no header line: add one",
         ),
-        ("300\n301\n", "its first line names nothing"),
-        ("messageId\n300\n", "it has 0 columns 'when'"),
-        ("", "there is no id in it"),
+        ("300\n301\n", "it has no header line"),
+        ("messageId\n300\n", "it has 0 columns named 'when'"),
+        ("", "it contains no ids"),
     ],
 )
 def test_a_column_of_times_that_is_not_there_is_refused(text, said):
@@ -258,19 +264,22 @@ def test_a_column_of_times_that_is_not_there_is_refused(text, said):
 def test_times_that_can_be_told_apart_in_two_ways_are_refused():
     names, cells = "messageId;when;x|messageId|when|y", "300;{}T09:00Z;x|300|{}T09:00Z|y"
     text = "\n".join([names, cells.format("2030-01-15", "2030-01-16")])
-    assert "two ways: quote the cells that hold the delimiter" in refusal(text)
+    assert "two ways: quote the cells that contain the delimiter" in refusal(text)
 
 
 def test_a_row_that_does_not_fit_is_to_be_quoted_so_that_its_time_stays():
     said = refusal("name;messageId;when\nA;b;300;2030-01-15 09:00\n")
-    assert "the rows do not fit the first line (quote the cells that hold the delimiter)" in said
+    assert (
+        "these rows do not match the first line (quote the cells that contain the delimiter)"
+        in said
+    )
 
 
 def test_dates_of_two_orders_in_one_file_are_refused_by_line():
     rows = ["01/14/2030 09:00", "2030-01-15 09:00", "04/04/2030 09:00", "13/01/2030 09:00"]
     text = "".join(f"{300 + at};{each}\n" for at, each in enumerate(rows))
     assert refusal("messageId;when\n" + text) == (
-        "write all dates in one order:\n"
+        "write the day and the month of all dates in the same order:\n"
         "  line 5: '13/01/2030 09:00' begins with the day, line 2 with the month"
     )
 

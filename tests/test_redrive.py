@@ -1,4 +1,4 @@
-"""The redrive script takes what is chosen, leaves the rest, and loses nothing wherever it ends."""
+"""The command redrives what is chosen, leaves the rest, and loses nothing wherever it ends."""
 
 import threading
 import time
@@ -52,7 +52,7 @@ def run(cloud, *outcomes, sqs=None, began_ms=None):
         int(time.time() * 1000) + 1 if began_ms is None else began_ms,
     )
     one.run()
-    return one.there, one.taken
+    return one.found, one.redriven
 
 
 def bodies(queue):
@@ -61,11 +61,11 @@ def bodies(queue):
     return {message.body for message in messages}
 
 
-def test_it_takes_back_only_what_is_chosen(cloud):
+def test_it_redrives_only_what_is_chosen(cloud):
     fill(cloud, api_key_rejected=12, not_found=13, none=2)
-    there, taken = run(cloud, "api_key_rejected", "none")
-    assert there == {"api_key_rejected": 12, "not_found": 13, "none": 2}
-    assert taken == {"api_key_rejected": 12, "none": 2}
+    found, redriven = run(cloud, "api_key_rejected", "none")
+    assert found == {"api_key_rejected": 12, "not_found": 13, "none": 2}
+    assert redriven == {"api_key_rejected": 12, "none": 2}
     rejected = {f"api_key_rejected {number}" for number in range(12)}
     assert bodies("queue") == rejected | {"none 0", "none 1"}
     assert bodies("dead-letters") == {f"not_found {number}" for number in range(13)}
@@ -78,7 +78,7 @@ def test_what_it_leaves_is_visible_at_once_and_whole(cloud):
     assert sorted(left) == [(f"too_late {number}", {"outcome": "too_late"}) for number in range(3)]
 
 
-def test_what_it_takes_back_carries_its_body_alone(cloud):
+def test_what_it_redrives_carries_its_body_alone(cloud):
     fill(cloud, timed_out=1)
     run(cloud, "timed_out")
     received = cloud.sqs.receive_message(
@@ -163,16 +163,16 @@ def test_what_it_sent_itself_is_not_taken_again(cloud):
     """Even where no clock tells which is which."""
     fill(cloud, not_found=12)
     far = int(time.time() * 1000) + 3600_000
-    there, taken = run(cloud, "not_found", sqs=worker(cloud, boto3.client("sqs")), began_ms=far)
-    assert (there, taken) == ({"not_found": 12}, {"not_found": 12})
+    found, redriven = run(cloud, "not_found", sqs=worker(cloud, boto3.client("sqs")), began_ms=far)
+    assert (found, redriven) == ({"not_found": 12}, {"not_found": 12})
     assert bodies("queue") == set()
     assert len(cloud.dead_letters() + cloud.dead_letters()) == 12  # all of them visible again
 
 
 def test_what_came_after_it_began_is_not_taken(cloud):
     fill(cloud, timed_out=3)
-    there, taken = run(cloud, "timed_out", began_ms=int(time.time() * 1000) - 3600_000)
-    assert (there, taken) == (Counter(), Counter())
+    found, redriven = run(cloud, "timed_out", began_ms=int(time.time() * 1000) - 3600_000)
+    assert (found, redriven) == (Counter(), Counter())
     assert len(cloud.dead_letters()) == 3
 
 
@@ -182,8 +182,8 @@ def test_what_keeps_coming_does_not_keep_it_running(cloud):
     flooded = boto3.client("sqs")
     began_ms = int(time.time() * 1000) - 3600_000
     flooded.meta.events.register("before-call.sqs.ReceiveMessage", lambda **_: fill(cloud, x=1))
-    there, taken = run(cloud, "x", sqs=flooded, began_ms=began_ms)
-    assert (there, taken) == (Counter(), Counter())
+    found, redriven = run(cloud, "x", sqs=flooded, began_ms=began_ms)
+    assert (found, redriven) == (Counter(), Counter())
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_the_command_prints_what_was_there_and_what_was_taken(cloud, command):
 def test_the_command_says_what_keeps_it_from_the_stack(cloud, command):
     command.door.refusal = ("AccessDenied", "User: a is not authorized to perform: b")
     ended, said = command("timed_out")
-    assert (ended, said.err.startswith("redrive: AWS answers AccessDenied")) == (2, True)
+    assert (ended, said.err.startswith("redrive: AWS answered AccessDenied")) == (2, True)
 
 
 def test_the_command_says_what_keeps_it_from_the_queue(cloud, command):

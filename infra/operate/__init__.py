@@ -1,9 +1,9 @@
 """The two commands for people: ``recall`` cancels a campaign, ``redrive`` retries dead letters.
 
-``recall`` (its ``options``) reads ids (``table``, ``columns``, ``ids``) and ``times``, makes a
-``plan``, asks for the stack's ``capacity`` and makes a ``forecast``, says what it will do
-(``announcement``), puts the ids on the queue (``sending``) and, when asked to, follows them
-(``follow``) to their ``outcomes``: for a person (``progress``, with a ``lookout`` for what will be
-late), or for ``programs``. Both commands find their ``stack``, look into the ``dead_letters`` and
-stop by an ``ending``.
+``recall`` parses its ``options``, reads ids (``table``, ``columns``, ``ids``) and ``times``, makes
+a ``plan``, looks up the stack's ``capacity`` and makes a ``forecast``, says what it will do
+(``announcement``), puts the ids on the queue (``sending``) and, with ``--wait``, follows them
+(``follow``) to their ``outcomes``. People see its ``progress``, with a ``lookout`` that warns of
+what will be late; programs get ``json_lines``. Both commands find their ``stack``, read the
+``dead_letters`` and exit through an ``ending``.
 """

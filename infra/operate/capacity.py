@@ -1,4 +1,4 @@
-"""What the stack can do, as AWS says: what is not known is said, and assumed."""
+"""What the stack can do, according to AWS. What it does not tell is assumed, and reported."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,19 +10,19 @@ from .stack import Stack, explained
 
 Known = TypeVar("Known")
 
-TIMEOUT_S = 3.3  # to read, and half of it to connect: a forecast must not hold up a recall
+TIMEOUT_S = 3.3  # to read, and half of it to connect: a forecast must not delay a recall
 PERIOD_S = 3600
-# Of ten calls at once the slowest counts: it takes what nine in ten do not exceed.
+# A batch takes as long as the slowest of its ten calls, which is about the 90th percentile.
 STATISTIC = "p90"
-# What is tried again is not visible until it is due.
+# A message that is to be retried is not visible until then.
 WAITING = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
 
 
 class Capacity(NamedTuple):
     """``concurrency`` batches of ``batch`` messages at once.
 
-    ``uuid`` is the event source's, "" where nothing is known. Where its concurrency is not limited,
-    Lambda raises it by itself.
+    ``uuid``: of the event source mapping, "" if unknown. If its concurrency is not limited, Lambda
+    raises it by itself.
     """
 
     uuid: str
@@ -37,8 +37,8 @@ class Capacity(NamedTuple):
         return f"no MaximumConcurrency, {self.concurrency} assumed"
 
 
-UNKNOWN = Capacity("", 5, 10)  # the template's
-UNLIMITED = 5  # batches with which Lambda begins ("Configuring scaling behavior for SQS")
+UNKNOWN = Capacity("", 5, 10)  # the template's defaults
+UNLIMITED = 5  # batches that Lambda starts with ("Configuring scaling behavior for SQS")
 
 
 def look_up(stack: Stack) -> Capacity:
@@ -46,13 +46,13 @@ def look_up(stack: Stack) -> Capacity:
 
 
 def latency_s(stack: Stack) -> float:
-    """Return how long SMS Partner took in the last hour."""
-    return _known("0.3 s of SMS Partner are assumed", 0.3, lambda: _latency_s(stack))
+    """Return how long nine in ten calls to SMS Partner took at most in the last hour."""
+    return _known("0.3 s is assumed for SMS Partner", 0.3, lambda: _latency_s(stack))
 
 
 def waiting(stack: Stack) -> int:
-    """Return how many messages are on the queue already, those that are tried again included."""
-    return _known("the queue is taken to be empty", 0, lambda: _waiting(stack))
+    """Return how many messages are already on the queue, including those to be retried."""
+    return _known("the queue is assumed to be empty", 0, lambda: _waiting(stack))
 
 
 def _known(otherwise: str, default: Known, look: Callable[[], Known]) -> Known:
@@ -63,7 +63,7 @@ def _known(otherwise: str, default: Known, look: Callable[[], Known]) -> Known:
         text = str(why).removesuffix(", and run it again")
         console.print(f"forecast: {text}; {otherwise}")
     except (KeyError, ValueError, TypeError):
-        console.print(f"forecast: AWS's answer is not understood; {otherwise}")
+        console.print(f"forecast: AWS's answer was not understood; {otherwise}")
     return default
 
 
@@ -90,8 +90,8 @@ def _latency_s(stack: Stack) -> float:
     )
     found = [float(each["ExtendedStatistics"][STATISTIC]) for each in answer["Datapoints"]]
     if not found:
-        raise Ending("SMS Partner was not asked in the last hour")
-    # An hour may begin in one period and end in another.
+        raise Ending("SMS Partner was not called in the last hour")
+    # The last hour may span two periods.
     return max(_between(0, each, PERIOD_S * 1000) for each in found) / 1000
 
 
@@ -103,7 +103,7 @@ def _waiting(stack: Stack) -> int:
 
 
 def _between(least: float, value: float, most: float) -> float:
-    """Return the value; raise ValueError where it makes no sense."""
+    """Return the value; raise ValueError if it is out of range."""
     if not least <= value <= most:
         raise ValueError
     return value

@@ -1,4 +1,4 @@
-"""Which column of a table is meant: by its name, or because there is no other."""
+"""Finds the columns of ids and of times: by their names, or because there is only one."""
 
 import re
 import unicodedata
@@ -6,19 +6,19 @@ import unicodedata
 from .ending import Ending
 from .table import SHOWN, Row, shown
 
-OWN_NAMES = {"messageid", "message_id", "message id"}  # a mere "id" may be a customer's
-NO_NAMES = "its first line names nothing"
+OWN_NAMES = {"messageid", "message_id", "message id"}  # not "id", which may be a customer's
+NO_NAMES = "it has no header line"
 
 
 def wanted(column: str | None) -> set[str]:
-    """Return the names that the ids' column may have."""
+    """Return the names that the column of ids may have."""
     return OWN_NAMES if column is None else {plain(column)}
 
 
 def header(rows: list[Row], column: str | None, send_at: str | None) -> list[str]:
-    """Return the names in the first row, without unnamed ones at its end; [] if it has none.
+    """Return the column names in the first row, without empty ones at its end; [] if it has none.
 
-    ``column`` and ``send_at``: the columns that were asked for by their names.
+    ``column`` and ``send_at``: the names that the user asked for, if any.
     """
     if not rows:
         return []
@@ -32,9 +32,10 @@ def header(rows: list[Row], column: str | None, send_at: str | None) -> list[str
 
 
 def of_ids(head: list[str], rows: list[Row], column: str | None, others: set[int]) -> int:
-    """Return which column holds the ids, none of the others; raise Ending if it is not certain.
+    """Return the index of the column of ids; raise Ending if it is not certain.
 
-    Beside times, the only column left may as well be a telephone number.
+    ``others``: columns that hold something else. If there are any, a single remaining column is not
+    assumed to hold ids, because it may hold telephone numbers.
     """
     found = names(head, wanted(column))
     if len(found) == 1 and not is_id(head[found[0]]):
@@ -43,35 +44,35 @@ def of_ids(head: list[str], rows: list[Row], column: str | None, others: set[int
     used = {index for cells in lines for index, cell in enumerate(cells) if cell} - others
     if column is None and len(used) == 1 and not others:
         return used.pop()
-    what = "no column messageId" if others and not found else "several columns"
-    what = what if column is None else f"{len(found)} columns {column!r}"
-    no_names = "several columns and no header" if column is None else NO_NAMES
+    what = "no column named messageId" if others and not found else "several columns"
+    what = what if column is None else f"{len(found)} columns named {column!r}"
+    no_names = "it has several columns and no header line" if column is None else NO_NAMES
     raise _unclear(head, what, no_names, "--column")
 
 
 def of_times(head: list[str], column: str) -> int:
-    """Return which column has this name; raise Ending unless one has."""
+    """Return the index of the column with this name; raise Ending unless exactly one has it."""
     found = names(head, {plain(column)})
     if len(found) == 1:
         return found[0]
-    raise _unclear(head, f"{len(found)} columns {column!r}", NO_NAMES, "--send-at-column")
+    raise _unclear(head, f"{len(found)} columns named {column!r}", NO_NAMES, "--send-at-column")
 
 
 def _unclear(head: list[str], what: str, no_names: str, option: str) -> Ending:
-    """Return the Ending that says which columns there are."""
+    """Return the Ending that lists the columns."""
     if not head or any(is_id(name) for name in head):
-        return Ending(f"{no_names}: add a line of names, and name the column with {option}")
+        return Ending(f"{no_names}: add one, and choose the column with {option}")
     there = ", ".join(shown(name)[1:-1] for name in head[:SHOWN] if name)
     return Ending(f"it has {what}: choose one of {there} with {option}")
 
 
 def names(cells: list[str], these: set[str]) -> list[int]:
-    """Return which cells hold one of these names."""
+    """Return the indexes of the cells that hold one of these names."""
     return [index for index, name in enumerate(cells) if plain(name) in these]
 
 
 def plain(name: str) -> str:
-    """Return a name without what nobody sees: its case, invisible characters, odd spaces."""
+    """Return a name to compare with: without case, invisible characters and odd spaces."""
     text = unicodedata.normalize("NFKC", name)
     seen = "".join(each for each in text if unicodedata.category(each) != "Cf")
     return " ".join(seen.split()).casefold()

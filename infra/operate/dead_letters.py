@@ -1,10 +1,10 @@
-"""The dead-letter queue, as both commands look into it."""
+"""How both commands read the dead-letter queue."""
 
 from datetime import datetime
 from typing import Any
 
-AT_ONCE = 10  # the most that SQS gives or takes in one call
-HIDDEN_S = 600  # a run meets each message once; what a killed one held is visible again after it
+AT_ONCE = 10  # messages: SQS handles no more in one call
+HIDDEN_S = 600  # so that a run sees each message once; after it, those of a killed run reappear
 
 Message = dict[str, Any]
 
@@ -17,14 +17,14 @@ def receive(sqs: Any, queue_url: str) -> list[Message]:
         MessageAttributeNames=["outcome", "code", "originalMessageId"],
         MessageSystemAttributeNames=["SentTimestamp"],
         VisibilityTimeout=HIDDEN_S,
-        WaitTimeSeconds=2,  # any wait makes SQS look everywhere before it says that there is none
+        WaitTimeSeconds=2,  # long polling: SQS asks all its servers before it returns none
     )
     messages: list[Message] = answer.get("Messages", [])
     return messages
 
 
 def show(sqs: Any, queue_url: str, messages: list[Message]) -> None:
-    """Let others see received messages again, at once."""
+    """Make received messages visible to others again, at once."""
     for start in range(0, len(messages), AT_ONCE):
         entries = [
             {

@@ -14,9 +14,9 @@ class ExitCode(IntEnum):
 
     DONE = 0
     NOT_ALL_CANCELLED = 1
-    NOTHING_SENT = 2  # argparse ends with it for a wrong option
+    NOTHING_SENT = 2  # argparse's own exit code for a wrong option
     UNFINISHED = 3
-    BUG = 70  # EX_SOFTWARE. Python's own 1 would say "some were not cancelled"
+    BUG = 70  # EX_SOFTWARE. Python's own 1 would mean "some were not cancelled"
     INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
@@ -29,9 +29,9 @@ class Ending(Exception):
 
 
 def run(name: str, again: str, command: Callable[[], ExitCode]) -> ExitCode:
-    """Run a command; say how it ended, first what to do next, and return its exit code.
+    """Run a command; say how it ended, what to do next first, and return its exit code.
 
-    ``again`` says what the same command does where it stopped half-way.
+    ``again``: what happens if a command that stopped half-way is run again.
     """
     try:
         return command()
@@ -44,7 +44,7 @@ def run(name: str, again: str, command: Callable[[], ExitCode]) -> ExitCode:
     except KeyboardInterrupt as interrupt:
         return _end(name, f"interrupted. {again}", interrupt, ExitCode.INTERRUPTED)
     except Exception as error:  # noqa: BLE001  whatever it is, it must not end with exit code 1
-        text = f"this is a bug of {name}: report it with the lines below. {again}"
+        text = f"this is a bug in {name}: report it with the lines below. {again}"
         code = _end(name, text, error, ExitCode.BUG)
         traceback.print_exc()
         return code

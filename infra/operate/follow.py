@@ -1,4 +1,4 @@
-"""Reads the worker's log and the dead-letter queue until all that was sent is decided."""
+"""Reads the worker's log and the dead-letter queue until each id that was sent has an outcome."""
 
 import time
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from .ending import console
 from .outcomes import Outcomes
 from .stack import Stack
 
-TRIES = 8  # of each look, half a minute or more: the connection may be away for as long
+TRIES = 8  # of each call, half a minute or more in all: the network may be down for that long
 POLL_S = 2
-OVERLAP_S = 10  # lines come late, and not in the order of their times
-QUIET_S = 20  # with nothing decided: look for late lines, and into the dead-letter queue
+OVERLAP_S = 10  # log lines arrive late and out of order
+QUIET_S = 20  # without a new outcome: look for late lines, and into the dead-letter queue
 LONGEST_QUIET_S = 300
-SILENCE_S = 900  # an id that is tried again has a line every two minutes: nothing more will come
-EARLIER_S = 3 * 3600  # a run of two hours ago may have cancelled some: a cancel lasts no longer
+SILENCE_S = 900  # then give up: an id that is retried logs a line every two minutes
+EARLIER_S = 3 * 3600  # an earlier run may have cancelled some: a cancel is retried for two hours
 
 
 class Follower:
-    """Reads what the stack says of one recall into its outcomes."""
+    """Collects the outcomes of one recall from its stack."""
 
     def __init__(self, stack: Stack, outcomes: Outcomes) -> None:
         self._log = stack.client("logs", TRIES).get_paginator("filter_log_events")
@@ -29,15 +29,15 @@ class Follower:
         self._outcomes = outcomes
         self._newest_ms = dead_letters.unix_ms(stack.begun_at)
         self._earliest_ms = self._newest_ms - EARLIER_S * 1000
-        self._met: dict[str, Message] = {}  # dead letters, hidden from others
+        self._met: dict[str, Message] = {}  # dead letters that were read, hidden from others
 
     def follow(self) -> Iterator[None]:
-        """Read until all is decided, or nothing is heard any more; yield after each look."""
+        """Read until all is decided, or nothing new came for SILENCE_S; yield after each look."""
         try:
             yield from self._look()
         except (KeyboardInterrupt, GeneratorExit):
             if self._met:
-                console.print("stopping, and letting others see the dead letters again")
+                console.print("stopping, and making the dead letters visible to others again")
             raise
         finally:
             self._show_dead_letters()
@@ -52,7 +52,7 @@ class Follower:
             since_ms = self._newest_ms - OVERLAP_S * 1000
             if undecided and time.monotonic() - decided_at > quiet_s:
                 if not self._met:
-                    # All but the tries that decide nothing.
+                    # All attempts except those that will be retried.
                     pattern = f'{{ $.recall_id = "{recall_id}" && $.disposition != "retry" }}'
                     self._read_log(pattern, self._earliest_ms)
                 if self._read_dead_letters():
@@ -76,9 +76,10 @@ class Follower:
                 self._newest_ms = max(self._newest_ms, event["timestamp"])
 
     def _read_dead_letters(self) -> bool:
-        """Go on looking at them, which others see again at the end; return if it is reached.
+        """Read on for POLL_S; return whether the end of the queue was reached.
 
-        Thousands take minutes, so that the log must be read in between.
+        There, all become visible to others again. Thousands take minutes, so the log is read in
+        between.
         """
         until = time.monotonic() + POLL_S
         while self._outcomes.undecided and time.monotonic() < until:
@@ -98,7 +99,7 @@ class Follower:
 
 
 def is_worker_busy(stack: Stack, since_s: float) -> bool:
-    """Return whether the worker tried any message since then (Unix seconds), of whatever sender."""
+    """Return whether the worker has tried any message, of any sender, since then (Unix seconds)."""
     log = stack.client("logs", TRIES).get_paginator("filter_log_events")
     pages = log.paginate(
         logGroupName=stack.log_group_name,

@@ -1,4 +1,4 @@
-"""When the SMS of a recall will be tried, which of them too late, and what to do about it."""
+"""When the ids of a recall will be tried, how many too late, and what to do about it."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -10,26 +10,26 @@ from .capacity import Capacity, latency_s, look_up, waiting
 from .stack import Stack
 from .times import span
 
-# What a batch of ten takes besides SMS Partner's answer: with 256 MB (tests/README.md, memory), and
-# on the local stack, where nothing throttles the functions, but two cores do no more than so many a
-# second (make bench, growth).
+# What a batch of ten takes in addition to SMS Partner's answer, with 256 MB (tests/README.md,
+# memory). The local stack takes less, because nothing throttles its functions, but two cores limit
+# the rate (make bench, growth).
 OWN_S = 0.224
-LOCAL_OWN_S, LOCAL_A_SECOND = 0.05, 400
-START_S = 0.5  # until the first is tried: both functions start
-HEADROOM = 1.2  # of the concurrency that would just do
+LOCAL_OWN_S, LOCAL_PER_SECOND = 0.05, 400
+START_S = 0.5  # until the first is tried: two functions start
+HEADROOM = 1.2  # times the concurrency that would just be enough
 MOST = 1000  # Lambda's maximum
-ACCEPTED_A_SECOND = 900  # as the local stack's API did (tests/README.md)
-WINDOW_S = 30  # a rate that is seen is that of the last half minute
-KNOWN_AFTER_S = 10  # with something tried: before, functions may still start
+ACCEPTED_PER_SECOND = 900  # measured at the local stack's API (tests/README.md)
+WINDOW_S = 30  # a measured rate is that of the last half minute
+KNOWN_AFTER_S = 10  # after the first try; until then, functions may still be starting
 
 
 class Outlook(NamedTuple):
-    """What a rate leads to. Seconds from now; ``spare_s`` is the tightest's, inf without times."""
+    """What a rate leads to. Seconds from now; ``spare_s``: smallest margin, inf without times."""
 
     last_s: float
     spare_s: float
     late: int
-    needed: float  # the rate at which none would be late
+    needed: float  # the rate per second at which none would be late
 
     def __str__(self) -> str:
         text = f"the last is tried in {span(self.last_s)}"
@@ -38,17 +38,17 @@ class Outlook(NamedTuple):
         return f"{text}, the tightest {span(self.spare_s)} before its cut-off"
 
 
-def foresee(
-    cut_offs: Iterable[float], now_s: float, a_second: float, start_s: float = 0, ahead: int = 0
+def predict(
+    cut_offs: Iterable[float], now_s: float, per_second: float, start_s: float = 0, ahead: int = 0
 ) -> Outlook:
-    """Look ahead; ``cut_offs`` (Unix seconds) are of what is not tried yet, in its order.
+    """Predict what a rate leads to; ``cut_offs`` (Unix seconds): of the untried ids, in order.
 
-    ``ahead`` others are tried before them. What is past its cut-off now is not counted as late: no
-    rate would help it.
+    ``ahead`` other messages are tried before them. Ids whose cut-off is already past do not count
+    as late, because no rate would help them.
     """
     last_s, spare_s, late, needed = start_s, inf, 0, 0.0
     for number, cut_off in enumerate(cut_offs, ahead + 1):
-        last_s, left_s = start_s + number / a_second, cut_off - now_s
+        last_s, left_s = start_s + number / per_second, cut_off - now_s
         if left_s > 0:
             spare_s = min(spare_s, left_s - last_s)
             late += last_s > left_s
@@ -57,17 +57,21 @@ def foresee(
 
 
 def advice(
-    stack: Stack, capacity: Capacity, outlook: Outlook, a_second: float, most_a_second: float = inf
+    stack: Stack,
+    capacity: Capacity,
+    outlook: Outlook,
+    per_second: float,
+    most_per_second: float = inf,
 ) -> str:
-    """Return what to do now for all to be in time; no concurrency makes it more than the most."""
+    """Return what to do now so that all are in time; no concurrency exceeds the most."""
     late = f"{outlook.late:,} will be too late"
     if stack.is_local:
-        return f"{late}: the local stack does no more"
+        return f"{late}: the local stack cannot go any faster"
     if not (capacity.uuid and capacity.is_limited):
         return f"{late}. Now raise the concurrency: infra/runbook.md, Raise the concurrency"
-    wanted = ceil(capacity.concurrency * HEADROOM * outlook.needed / a_second)
+    wanted = ceil(capacity.concurrency * HEADROOM * outlook.needed / per_second)
     number = min(max(wanted, capacity.concurrency + 1), MOST)
-    is_enough = wanted <= MOST and outlook.needed <= most_a_second
+    is_enough = wanted <= MOST and outlook.needed <= most_per_second
     enough = "" if is_enough else " (even that is not enough for all)"
     return (
         f"{late}. Now, in another window, raise MaximumConcurrency "
@@ -80,42 +84,42 @@ def advice(
 
 
 class Forecast(NamedTuple):
-    """What is known before anything is sent. ``ahead``: messages that wait on the queue already."""
+    """What is known before anything is sent. ``ahead``: messages already on the queue."""
 
     capacity: Capacity
     latency_s: float
     ahead: int
-    a_second: float
+    per_second: float
 
     def asked_s(self, number: int) -> float:
-        """Return in how many seconds the first, second … is tried."""
-        return START_S + (self.ahead + number) / self.a_second
+        """Return in how many seconds the id with this number, from 1, is tried."""
+        return START_S + (self.ahead + number) / self.per_second
 
     def outlook(self, cut_offs: Iterable[float], now_s: float) -> Outlook:
-        return foresee(cut_offs, now_s, self.a_second, START_S, self.ahead)
+        return predict(cut_offs, now_s, self.per_second, START_S, self.ahead)
 
     def __str__(self) -> str:
-        ahead = f", after {self.ahead:,} that wait already" if self.ahead else ""
+        ahead = f", after {self.ahead:,} that are already waiting" if self.ahead else ""
         return (
-            f"about {self.a_second:,.0f} a second ({self.capacity}, "
+            f"about {self.per_second:,.0f} per second ({self.capacity}, "
             f"SMS Partner answers in {self.latency_s:.2f} s){ahead}"
         )
 
 
 def ask(stack: Stack) -> Forecast:
-    """Ask AWS for what a forecast needs, all at once."""
+    """Ask AWS for what a forecast needs, in parallel."""
     pool = ThreadPoolExecutor()
     looks = pool.submit(look_up, stack), pool.submit(latency_s, stack), pool.submit(waiting, stack)
     pool.shutdown(wait=False)  # Ctrl-C does not wait for AWS
     capacity, answer_s, ahead = looks[0].result(), looks[1].result(), looks[2].result()
     batch_s = answer_s + (LOCAL_OWN_S if stack.is_local else OWN_S)
-    most = LOCAL_A_SECOND if stack.is_local else ACCEPTED_A_SECOND
-    a_second = min(capacity.concurrency * capacity.batch / batch_s, most)
-    return Forecast(capacity, answer_s, ahead, a_second)
+    most = LOCAL_PER_SECOND if stack.is_local else ACCEPTED_PER_SECOND
+    per_second = min(capacity.concurrency * capacity.batch / batch_s, most)
+    return Forecast(capacity, answer_s, ahead, per_second)
 
 
 class Pace:
-    """How many are tried a second, of late; ``idle_s``: for how long none was."""
+    """How many were tried per second lately; ``idle_s``: for how long none was."""
 
     def __init__(self) -> None:
         self._looks: deque[tuple[float, int]] = deque()
@@ -123,7 +127,7 @@ class Pace:
         self.idle_s = 0.0
 
     def look(self, at_s: float, tried: int) -> float:
-        """Take how many were tried until now; return the rate, 0 where it is not known yet."""
+        """Take how many were tried so far; return the rate per second, 0 if not yet known."""
         if tried != self._tried:
             self._tried, self._moved_s = tried, at_s
         self.idle_s = at_s - self._moved_s

@@ -1,4 +1,4 @@
-"""What became of the ids of a recall, and the file that says so."""
+"""The outcomes of a recall's ids, and the file that lists them."""
 
 import csv
 import os
@@ -13,13 +13,13 @@ from .ending import Ending
 from .stack import json_object
 
 DONE = ("cancelled", "already_cancelled")
-DEAD_LETTERED = "dead_lettered"  # by SQS itself, after crashes: with no outcome
+DEAD_LETTERED = "dead_lettered"  # by SQS itself, after crashes, so without an outcome
 UNDECIDED = "undecided"
 COLUMNS = ["id", "outcome", "code", "time", "recall_id"]
 
 
 class Settled(NamedTuple):
-    """What became of one id. ``time``: ISO 8601, of the log line or of the dead letter."""
+    """The outcome of one id. ``time``: ISO 8601, of the log line or of the dead letter."""
 
     outcome: str
     code: int | None
@@ -27,10 +27,11 @@ class Settled(NamedTuple):
 
 
 class Outcomes:
-    """What is known of the ids of one recall; ``undecided`` has each latest try's outcome or "".
+    """What is known about the ids of one recall.
 
-    ``begun_at`` is the start of this run. What it sent anew is not settled by what failed before
-    it, but what was done before stays done.
+    ``undecided``: the ids without a final outcome, each with that of its latest attempt, or "".
+    ``begun_at``: when this run started. It sends all ids again, so that an earlier failure settles
+    none of them; but an id that was done earlier stays done.
     """
 
     def __init__(self, ids: list[str], recall_id: str, begun_at: datetime) -> None:
@@ -41,9 +42,9 @@ class Outcomes:
         self._heard_ms = dict.fromkeys(ids, self._begun_ms - 1)
 
     def read_line(self, line: str, at_ms: int) -> None:
-        """Take a line of the log; the first that says done of an id wins over all others.
+        """Take a log line; the first that says that an id is done wins over all others.
 
-        What was dead-lettered is undecided again when it is tried again: somebody took it back.
+        A dead-lettered id that is tried again is undecided again, because somebody redrove it.
         """
         fields = json_object(line)
         message_id = str(fields.get("message_id"))
@@ -60,7 +61,7 @@ class Outcomes:
             self.undecided[message_id] = fields["outcome"]
 
     def read_dead_letter(self, message: dead_letters.Message) -> None:
-        """Take a message of the dead-letter queue, for an id of which no line is known."""
+        """Take a message of the dead-letter queue, for an id that no log line has settled."""
         body, at_ms = json_object(message["Body"]), dead_letters.sent_ms(message)
         message_id = str(body.get("messageId"))
         is_ours = body.get("recallId") == self.recall_id and message_id in self.undecided
@@ -83,13 +84,13 @@ class Outcomes:
         return Counter(each.outcome if each else UNDECIDED for each in self._settled.values())
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield what became of each id, with the names of COLUMNS."""
+        """Yield a row for each id, with COLUMNS as its keys."""
         for message_id, settled in self._settled.items():
             row = (message_id, *(settled or (UNDECIDED, None, None)), self.recall_id)
             yield dict(zip(COLUMNS, row, strict=True))
 
     def write(self, path: Path) -> None:
-        """Write the results as a CSV. It is there whole or not at all."""
+        """Write the results as a CSV file, atomically."""
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         with part.open("w", newline="") as file:
             table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -101,7 +102,7 @@ class Outcomes:
 
 
 def check(path: Path, recall_id: str) -> None:
-    """Raise Ending if the results cannot be written here without losing another file."""
+    """Raise Ending if the results cannot be written here, or would replace another file."""
     if not path.name or path.is_dir():
         raise _taken(path, "is a folder")
     if not os.access(path.parent, os.W_OK):
@@ -113,7 +114,7 @@ def check(path: Path, recall_id: str) -> None:
     if header != ",".join(COLUMNS) + "\n":
         raise _taken(path, "already exists and was not written by recall")
     if row.rstrip("\n").rpartition(",")[2] != recall_id:
-        raise _taken(path, "holds the results of a recall of other ids, time or stack")
+        raise _taken(path, "has the results of another recall, with other ids, times or stack")
 
 
 def _taken(path: Path, why: str) -> Ending:

@@ -1,4 +1,4 @@
-"""What a recall asks for, in which order, and in which requests."""
+"""In which order a recall sends its ids, and in which requests."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 from .times import CUT_OFF
 
-CHUNK = 1000  # the most that the API takes
-# Where times differ, requests are smaller and fewer are under way, so that no more than a thousand
-# ids are on their way to the queue in any order.
+CHUNK = 1000  # ids in a request: the API takes no more
+# If send times differ, requests are smaller and fewer are in flight: at most a thousand ids, which
+# may reach the queue in any order.
 ORDERED_CHUNK, ORDERED_AT_ONCE = 250, 4
-AT_ONCE = 8  # requests to the API, which lets a hundred through
-# The ids of a request share its sendAt, the earliest of theirs. It is early by no more than this
-# share of the time left, or a minute.
+AT_ONCE = 8  # requests in flight; the API allows a hundred
+# The ids of a request share one sendAt, the earliest of theirs. For the others it is too early by
+# at most this share of the time left, or by a minute if that is more.
 SPREAD, SPREAD_S = 0.1, 60
 
 
 class Request(NamedTuple):
-    """Ids that are sent together; ``send_at``: when the first of them leaves."""
+    """Ids that are sent together; ``send_at``: when the first of their SMS goes out."""
 
     ids: list[str]
     send_at: datetime | None
@@ -28,8 +28,8 @@ class Request(NamedTuple):
 class Plan:
     """The ids in the order in which they are tried: the earliest cut-off first.
 
-    What is past its cut-off at ``now_s`` comes last, because it cannot be in time any more; an id
-    without a time is due at no time. ``cut_offs``: Unix seconds.
+    Those whose cut-off is past at ``now_s`` come last, because they cannot be in time any more.
+    ``cut_offs``: Unix seconds, inf for an id without a send time.
     """
 
     def __init__(self, send_at: dict[str, datetime | None], now_s: float) -> None:
@@ -46,23 +46,23 @@ class Plan:
 
     @property
     def at_once(self) -> int:
-        """How many requests may be under way."""
+        """How many requests may be in flight."""
         return ORDERED_AT_ONCE if self.is_ordered else AT_ONCE
 
     def past(self) -> list[str]:
-        """Return what is past its cut-off already, the earliest first."""
+        """Return the ids whose cut-off is already past, the earliest first."""
         return [each for each, cut_off in self.cut_offs.items() if cut_off <= self.now_s]
 
     def recall_id(self, api_url: str) -> str:
-        """Return the same id for the same recall: a second run follows the first's outcomes."""
+        """Return an id that is the same in each run of a recall, so that runs share outcomes."""
         times = {each: time and time.astimezone(UTC) for each, time in self.send_at.items()}
         rows = sorted(f"{each} {time and time.isoformat()}" for each, time in times.items())
         return hashlib.sha256("\n".join([api_url, *rows]).encode()).hexdigest()[:32]
 
     def requests(self) -> Iterator[Request]:
-        """Yield the requests in their order. What is past its cut-off is without its time.
+        """Yield the requests in order; ids past their cut-off are sent without a time.
 
-        The API refuses a time in the past, and a negative margin helps nobody.
+        The API refuses a time in the past, and a negative margin is of no use.
         """
         size = ORDERED_CHUNK if self.is_ordered else CHUNK
         chunk, until = Request([], None), inf

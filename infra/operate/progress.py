@@ -1,4 +1,4 @@
-"""What a person sees while a recall runs, and what it has come to."""
+"""What a person sees while a recall runs, and at its end."""
 
 from collections import Counter
 from pathlib import Path
@@ -20,7 +20,7 @@ WRONG = ("not_found", "invalid_request")
 
 
 def send(stack: Stack, plan: Plan, recall_id: str) -> None:
-    """Put all on the queue; an exception says in a note how many were accepted."""
+    """Put all ids on the queue; a note on any exception says how many were accepted."""
     bar = _bar()
     task = bar.add_task("accepted", total=len(plan.ids), note="")
     sender = Sender(
@@ -33,7 +33,7 @@ def send(stack: Stack, plan: Plan, recall_id: str) -> None:
         with bar:
             sender.send(plan)
     except BaseException as error:
-        bar.stop()  # it may have been interrupted while it started
+        bar.stop()  # the interrupt may have come while it started
         error.add_note(_accepted(bar))
         raise
     console.print(_accepted(bar))
@@ -43,9 +43,9 @@ def _accepted(bar: Progress) -> str:
     return f"{bar.tasks[0].completed:,.0f} of {bar.tasks[0].total:,.0f} are accepted"
 
 
-def follow(stack: Stack, plan: Plan, known: Outcomes, results: Path, foreseen: Forecast) -> None:
-    """Follow all to their outcomes; whatever ends it, write down what is known."""
-    looked, lookout, bar = False, Lookout(stack, plan, known, foreseen), _bar()
+def follow(stack: Stack, plan: Plan, known: Outcomes, results: Path, predicted: Forecast) -> None:
+    """Follow all ids to their outcomes; whatever ends it, write the outcomes known so far."""
+    looked, lookout, bar = False, Lookout(stack, plan, known, predicted), _bar()
     try:
         with bar:
             task = bar.add_task("decided", total=len(plan.ids), note="")
@@ -55,17 +55,19 @@ def follow(stack: Stack, plan: Plan, known: Outcomes, results: Path, foreseen: F
                 bar.update(task, completed=decided, note=lookout.look())
     finally:
         bar.stop()  # as above
-        if looked or not results.exists():  # one look finds what an earlier run had found
+        if looked or not results.exists():  # one look also finds what an earlier run found
             known.write(results)
 
 
 def conclude(counts: Counter[str], results: Path) -> ExitCode:
-    """Say what became of all, first what to do next; return the exit code."""
+    """Report the outcomes, what to do next first; return the exit code."""
     done, total = sum(counts[word] for word in DONE), counts.total()
     rows = [f"{count:>12,}  {word}" for word, count in counts.most_common()]
-    rows.append(f"{done:,} of {total:,} are cancelled. What became of each: {results}")
+    rows.append(f"{done:,} of {total:,} are cancelled. The outcome of each is in {results}")
     if counts[UNDECIDED]:
-        text = f"{counts[UNDECIDED]:,} are undecided: nothing was heard of them for a quarter hour"
+        text = (
+            f"{counts[UNDECIDED]:,} are undecided: the log has had no news of them for 15 minutes"
+        )
         ending = Ending(f"{text}. Look at the alarms (infra/runbook.md)", ExitCode.UNFINISHED)
         for row in [*_next_steps(counts), *rows]:
             ending.add_note(row)
@@ -77,11 +79,11 @@ def conclude(counts: Counter[str], results: Path) -> ExitCode:
 
 
 def _next_steps(counts: Counter[str]) -> list[str]:
-    """Say what to do with those that are settled, and not cancelled."""
+    """Say what to do about those that are settled but not cancelled."""
     lost = sum(counts[word] for word in LOST)
     wrong = sum(counts[word] for word in WRONG)
     rest = counts.total() - counts[UNDECIDED] - lost - wrong - sum(counts[word] for word in DONE)
-    again = "can succeed once their cause is gone (infra/runbook.md): redrive them, or run it again"
+    again = "can succeed once the cause is removed (infra/runbook.md): redrive or recall them"
     steps = {
         "can no longer be cancelled: warn their recipients": lost,
         "have wrong ids: correct them": wrong,
@@ -96,7 +98,7 @@ def _bar() -> Progress:
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        # A note wraps: otherwise a long one would take the place of the numbers.
+        # A note wraps; otherwise a long one would push out the numbers.
         TextColumn("{task.fields[note]}", markup=False, table_column=Column()),
         console=console,
     )

@@ -1,11 +1,11 @@
-"""``recall``: cancel the scheduled SMS of a whole campaign, and say what became of each."""
+"""``recall``: cancel the scheduled SMS of a whole campaign, and report the outcome of each."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from . import announcement, forecast, outcomes, programs, progress
+from . import announcement, forecast, json_lines, outcomes, progress
 from .ending import Ending, ExitCode, console, run
 from .ids import Ids, Wanted, read
 from .options import parse
@@ -15,9 +15,9 @@ from .stack import Stack, explained, find
 from .times import shown
 
 TERMINAL = Path("/dev/tty")  # standard input may be the ids
-AGAIN = "Run it again: what was accepted is being cancelled, and sending all once more is harmless."
+AGAIN = "Run it again: what was accepted is being cancelled, and sending it all again is harmless."
 
-RENEW_S = 60  # what was foreseen before the question is told again after it
+RENEW_S = 60  # after a longer pause at the question, the forecast is made again
 
 
 class Prepared(NamedTuple):
@@ -25,7 +25,7 @@ class Prepared(NamedTuple):
 
     stack: Stack
     plan: Plan
-    foreseen: forecast.Forecast
+    predicted: forecast.Forecast
 
 
 def main(arguments: list[str] | None = None) -> ExitCode:
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> ExitCode:
 
 
 def _recall(options: argparse.Namespace) -> ExitCode:
-    stack, plan, foreseen = _before_sending(options)
+    stack, plan, predicted = _before_sending(options)
     if options.dry_run:
         return ExitCode.DONE
     recall_id = plan.recall_id(stack.api_url)
@@ -44,14 +44,14 @@ def _recall(options: argparse.Namespace) -> ExitCode:
         return ExitCode.DONE
     known = Outcomes(plan.ids, recall_id, stack.begun_at)
     with explained(ExitCode.UNFINISHED):
-        progress.follow(stack, plan, known, options.results, foreseen)
+        progress.follow(stack, plan, known, options.results, predicted)
         if options.json:
-            programs.write(known.rows())
+            json_lines.write(known.rows())
     return progress.conclude(known.counts(), options.results)
 
 
 def _before_sending(options: argparse.Namespace) -> Prepared:
-    """Prepare; whatever ends it says that nothing was sent."""
+    """Prepare; whatever stops it, the message says that nothing was sent."""
     try:
         return _prepare(options)
     except Ending:
@@ -59,17 +59,17 @@ def _before_sending(options: argparse.Namespace) -> Prepared:
     except KeyboardInterrupt:
         raise Ending("interrupted, and nothing was sent", ExitCode.INTERRUPTED) from None
     except Exception as error:
-        text = "this is a bug of recall: nothing was sent. Report it with the lines below"
+        text = "this is a bug in recall: nothing was sent. Report it with the lines below"
         raise Ending(text, ExitCode.BUG) from error
 
 
 def _prepare(options: argparse.Namespace) -> Prepared:
-    """Check all, say what will be done, and ask; return what to do."""
+    """Check everything, say what will be done, and ask for confirmation; return what to do."""
     chosen = _read(options)
     stack = find(options.stack)
     if options.send_at and options.send_at <= stack.now():
-        past = f"--send-at {shown(options.send_at)} is past"
-        raise Ending(f"{past}: without --send-at, each is asked for anyway")
+        past = f"--send-at {shown(options.send_at)} is in the past"
+        raise Ending(f"{past}: leave out --send-at to try to cancel them anyway")
     send_at = {each: chosen.send_at.get(each, options.send_at) for each in chosen.ids}
     plan = Plan(send_at, stack.now().timestamp())
     if options.wait:
@@ -77,11 +77,11 @@ def _prepare(options: argparse.Namespace) -> Prepared:
             outcomes.check(options.results, plan.recall_id(stack.api_url))
     announcement.announce(stack, plan, chosen, _name(options.file))
     prepared = Prepared(stack, plan, forecast.ask(stack))
-    announcement.foresee(*prepared)
+    announcement.tell_forecast(*prepared)
     if options.dry_run:
         if options.json:
             with explained(ExitCode.NOTHING_SENT):
-                programs.write(announcement.rows(plan, prepared.foreseen))
+                json_lines.write(announcement.rows(plan, prepared.predicted))
         console.print("Dry run: nothing was sent.")
         return prepared
     if not options.yes:
@@ -117,12 +117,12 @@ def _confirm() -> None:
 
 
 def _renew(prepared: Prepared) -> Prepared:
-    """Return what to do after the question; say what has changed meanwhile."""
-    stack, plan, foreseen = prepared
+    """Return what to do as of now, after the question; say what has changed meanwhile."""
+    stack, plan, predicted = prepared
     renewed = Plan(plan.send_at, stack.now().timestamp())
     if len(renewed.past()) > len(plan.past()):
         announcement.tell_past(renewed)
-    if renewed.now_s - plan.now_s > RENEW_S:  # the concurrency may have been raised, too
-        foreseen = forecast.ask(stack)
-        announcement.foresee(stack, renewed, foreseen)
-    return Prepared(stack, renewed, foreseen)
+    if renewed.now_s - plan.now_s > RENEW_S:  # the concurrency may have been raised
+        predicted = forecast.ask(stack)
+        announcement.tell_forecast(stack, renewed, predicted)
+    return Prepared(stack, renewed, predicted)

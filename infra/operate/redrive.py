@@ -1,11 +1,11 @@
-"""``redrive``: take those cancels back from the dead-letter queue that can succeed now.
+"""``redrive``: move cancels that can succeed now from the dead-letter queue back to the queue.
 
-    redrive --stack NAME                         count them by outcome, take none
-    redrive --stack NAME api_key_rejected none   take these back; "none" has no outcome
+    redrive --stack NAME                         only count the dead letters by outcome
+    redrive --stack NAME api_key_rejected none   redrive those; "none" means without an outcome
 
-Each message is first sent to the queue, then deleted from the dead-letter queue: none is lost
-wherever this is killed, and at worst one is cancelled twice, which is harmless. SQS's own move task
-(StartMessageMoveTask) cannot choose, and also brings back what can only fail again.
+Each message is sent to the queue before it is deleted from the dead-letter queue. So none is lost
+if this is killed; at worst a message is handled twice, which is harmless. SQS's own redrive
+(StartMessageMoveTask) cannot select by outcome, so it also moves messages that can only fail again.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from .dead_letters import AT_ONCE, Message
 from .ending import ExitCode, console, run
 from .stack import explained, find
 
-AGAIN = "Run it again: what it held is visible within ten minutes."
-LATE_AT_MOST = 5  # batches in a row with nothing older than this run: what is left keeps coming
+AGAIN = "Run it again: the messages it had received are visible again within ten minutes."
+LATE_AT_MOST = 5  # batches in a row without an older message: then only new ones keep coming
 
 
 @dataclass
 class Redrive:
-    """One run over a dead-letter queue: what was ``there``, was ``taken``, or came ``later``.
+    """One run over a dead-letter queue, with what it ``found`` and has ``redriven``, by outcome.
 
-    What this run sent, and what came after ``began_ms``, is left: taken again, it could circle
-    between both queues for ever.
+    ``later`` counts the messages that came after ``began_ms`` or had been redriven by this run.
+    They are left alone; otherwise a message could circle between the two queues for ever.
     """
 
     sqs: Any
@@ -37,15 +37,15 @@ class Redrive:
     queue_url: str
     outcomes: set[str]
     began_ms: int
-    there: Counter[str] = field(default_factory=Counter)
-    taken: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)
+    redriven: Counter[str] = field(default_factory=Counter)
     later: int = 0
-    _sent: set[str] = field(default_factory=set)  # the MessageIds that SQS gave
+    _sent: set[str] = field(default_factory=set)  # MessageIds of what this run has sent
 
     def run(self) -> None:
-        """Take back what is chosen; what is left is visible again at the end.
+        """Redrive the chosen messages; the others are visible again at the end.
 
-        A run of more than ten minutes may meet a message a second time: it ends there, and the
+        After more than ten minutes a message may come a second time: this run then ends, and the
         next one goes on.
         """
         met: set[str] = set()
@@ -64,21 +64,21 @@ class Redrive:
                     left += [each for each in new if each not in chosen]
                     late = 0 if due else late + 1
                     self.later += len(new) - len(due)
-                    self.there.update(map(_outcome, due))
-                    list(pool.map(self._take, chosen))
-                    self.taken.update(map(_outcome, chosen))
+                    self.found.update(map(_outcome, due))
+                    list(pool.map(self._move, chosen))
+                    self.redriven.update(map(_outcome, chosen))
             except KeyboardInterrupt:
-                console.print(f"stopping, waiting for {AT_ONCE} messages at most")
+                console.print(f"stopping, waiting for up to {AT_ONCE} messages")
                 raise
             finally:
                 dead_letters.show(self.sqs, self.dead_letter_queue_url, left)
 
     def _is_later(self, message: Message) -> bool:
-        # SQS moves a message with its id and its time; the worker's copies name its id.
+        # SQS keeps a message's id and time when it moves it; the worker's copies name its id.
         ids = {message["MessageId"], dead_letters.attribute(message, "originalMessageId")}
         return bool(ids & self._sent) or dead_letters.sent_ms(message) >= self.began_ms
 
-    def _take(self, message: Message) -> None:
+    def _move(self, message: Message) -> None:
         sent = self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=message["Body"])
         self._sent.add(sent["MessageId"])
         self.sqs.delete_message(
@@ -95,9 +95,11 @@ def main(arguments: list[str] | None = None) -> ExitCode:
     parser = argparse.ArgumentParser(
         prog="redrive", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("outcomes", nargs="*", metavar="outcome", help="what to take back")
+    parser.add_argument(
+        "outcomes", nargs="*", metavar="outcome", help="redrive the messages with this outcome"
+    )
     place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--stack", metavar="NAME", help="the stack that the bundle is deployed as")
+    place.add_argument("--stack", metavar="NAME", help="the name of the deployed stack")
     place.add_argument("--local", action="store_true", help="the stack of a running `make run`")
     options = parser.parse_args(arguments)
     return run("redrive", AGAIN, lambda: _redrive(options.stack, options.outcomes))
@@ -105,7 +107,7 @@ def main(arguments: list[str] | None = None) -> ExitCode:
 
 def _redrive(name: str | None, outcomes: list[str]) -> ExitCode:
     stack = find(name)
-    # AWS's clock comes in whole seconds.
+    # AWS's clock has no fractions of a second.
     began_ms = dead_letters.unix_ms(stack.begun_at + timedelta(seconds=1))
     urls = stack.dead_letter_queue_url, stack.queue_url
     redrive = Redrive(stack.client("sqs"), *urls, set(outcomes), began_ms)
@@ -118,8 +120,8 @@ def _redrive(name: str | None, outcomes: list[str]) -> ExitCode:
 
 
 def _print(redrive: Redrive, outcomes: list[str]) -> None:
-    print(f"{'outcome':<20}{'there':>8}{'taken back':>12}")
-    for outcome in sorted({*redrive.there, *outcomes}):
-        print(f"{outcome:<20}{redrive.there[outcome]:>8}{redrive.taken[outcome]:>12}")
+    print(f"{'outcome':<20}{'found':>8}{'redriven':>12}")
+    for outcome in sorted({*redrive.found, *outcomes}):
+        print(f"{outcome:<20}{redrive.found[outcome]:>8}{redrive.redriven[outcome]:>12}")
     if redrive.later:
-        console.print(f"{redrive.later:,} more came while this ran, or came back: run it again")
+        console.print(f"{redrive.later:,} more arrived or came back while this ran: run it again")

@@ -1,4 +1,4 @@
-"""Many ids onto the queue, by the HTTP API: many a request, several requests at once."""
+"""Puts ids on the queue through the HTTP API: many per request, several requests at once."""
 
 import signal
 from collections.abc import Callable
@@ -17,17 +17,17 @@ from .stack import Stack, explained, json_object
 
 PATH = "/cancellations"
 PAUSES_S = (1, 2, 4, 8, 15, 15, 15)  # a minute in all
-LONGEST_PAUSE_S = 30  # whatever Retry-After says, because the campaign does not wait
+LONGEST_PAUSE_S = 30  # whatever Retry-After says, because the campaign will not wait
 
 ADVICE = {
-    401: ". It takes tokens (JwtIssuer), but recall can only sign with AWS credentials",
-    403: ". Log in again, or get execute-api:Invoke on POST /cancellations",
+    401: ". The API takes JWTs (JwtIssuer), but recall can only sign with AWS credentials",
+    403: ". Log in again, or ask for permission for execute-api:Invoke on POST /cancellations",
     404: ". Deploy this version of the bundle first",
 }
 
 
 class Trouble(NamedTuple):
-    """Why ids are not on the queue yet; they may be after a pause of ``pause_s`` or more."""
+    """Why ids are not on the queue yet; the next try must wait ``pause_s`` or longer."""
 
     why: str
     pause_s: float = 0
@@ -35,7 +35,7 @@ class Trouble(NamedTuple):
 
 @dataclass
 class Sender:
-    """Puts ids on the queue; calls ``keep`` with those that it took, ``tell`` with troubles."""
+    """Puts ids on the queue; calls ``keep`` with those accepted, ``tell`` with any trouble."""
 
     stack: Stack
     recall_id: str
@@ -44,10 +44,10 @@ class Sender:
     _stopped: Event = field(default_factory=Event)
 
     def send(self, plan: Plan) -> None:
-        """Send all in their order; raise Ending where not all could be sent.
+        """Send all ids in order; raise Ending if some could not be sent.
 
-        Where times differ, a request waits for the one that is ``plan.at_once`` before it. Requests
-        that are under way are waited for, at Ctrl-C too; a second Ctrl-C ends them.
+        If send times differ, a request starts only after the one ``plan.at_once`` before it has
+        ended. Ctrl-C waits for the requests in flight; a second Ctrl-C does not.
         """
         sent: list[Future[None]] = []
         with ThreadPoolExecutor(plan.at_once) as pool:
@@ -64,7 +64,7 @@ class Sender:
                 pool.shutdown(wait=False, cancel_futures=True)
                 running = sum(map(Future.running, sent))
                 some = f"{running} request{'s' * (running != 1)}"
-                console.print(f"stopping, waiting for {some} (run it again to go on)")
+                console.print(f"stopping, waiting for {some} (run it again to continue)")
                 raise
             finally:
                 self._stopped.set()
@@ -75,7 +75,7 @@ class Sender:
             with explained(ExitCode.UNFINISHED):
                 self._insist(request)
         except BaseException:
-            self._stopped.set()  # the others would only meet the same
+            self._stopped.set()  # the others would only fail in the same way
             raise
 
     def _insist(self, request: Request) -> None:
@@ -86,14 +86,14 @@ class Sender:
             if not ids:
                 return
             if pause_s is None:
-                text = f"{trouble.why.rstrip('.')}, at each of {len(PAUSES_S) + 1} tries"
+                text = f"{trouble.why.rstrip('.')}, even after {len(PAUSES_S) + 1} attempts"
                 raise Ending(text, ExitCode.UNFINISHED)
             request = request._replace(ids=ids)
             self.tell(trouble.why)
             self._stopped.wait(max(pause_s, trouble.pause_s))
 
     def _offer(self, request: Request) -> tuple[list[str], Trouble]:
-        """Send a request once; return the ids that the queue has not taken, and why."""
+        """Send a request once; return the ids that the queue did not take, and why."""
         ids, send_at = request
         body = {"messageIds": ids, "recallId": self.recall_id}
         if send_at and send_at > self.stack.now():  # the API refuses a time in the past
@@ -107,16 +107,16 @@ class Sender:
             left = _left(ids, document)
             self.keep([each for each in ids if each not in left])
             return list(left), Trouble(next(iter(left.values()), ""))
-        why = f"the API answers {status}: {document.get('detail') or document.get('message')}"
+        why = f"the API answered {status}: {document.get('detail') or document.get('message')}"
         if status == 429 or status >= 500:
             return ids, Trouble(why, _retry_after_s(answer))
         raise Ending(f"{why}{ADVICE.get(status, '')}", ExitCode.UNFINISHED)
 
 
 def _left(ids: list[str], document: dict[str, Any]) -> dict[str, str]:
-    """Return which ids the queue has not taken, with the API's reasons.
+    """Return the ids that the queue did not take, with the API's reasons.
 
-    All of them if the answer does not add up, because sending twice is harmless.
+    If the answer is inconsistent, these are all ids, because sending twice is harmless.
     """
     try:
         left = {str(each["messageId"]): str(each["detail"]) for each in document["rejected"]}
@@ -124,7 +124,7 @@ def _left(ids: list[str], document: dict[str, Any]) -> dict[str, str]:
             return left
     except (KeyError, TypeError):
         pass
-    return dict.fromkeys(ids, "the API's answer does not add up")
+    return dict.fromkeys(ids, "the API's answer is inconsistent")
 
 
 def _retry_after_s(answer: AWSResponse) -> float:

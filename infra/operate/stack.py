@@ -1,4 +1,4 @@
-"""Where the bundle runs, by the outputs of its stack, and the caller's way to it."""
+"""Finds the deployed bundle by the outputs of its stack, and calls it."""
 
 import json
 import re
@@ -31,7 +31,7 @@ from .ending import Ending, ExitCode
 from .plan import AT_ONCE
 
 LOCAL = Path(__file__).parents[2] / "build" / "local-stack.json"  # and local-stack-*.json
-API_TIMEOUT_S = (5, 35)  # API Gateway answers within 30 s
+API_TIMEOUT_S = (5, 35)  # to connect and to read; API Gateway answers within 30 s
 
 LOGGED_OUT = re.compile(
     "ExpiredToken|InvalidClientTokenId|RequestExpired|SignatureDoesNotMatch|UnrecognizedClient"
@@ -41,7 +41,7 @@ LOGGED_OUT = re.compile(
 class Stack:
     """A deployed bundle. ``begun_at``: when the command found it, by AWS's clock.
 
-    ``local``: where the local one is, as ``make run`` writes it.
+    ``local``: how to reach a local stack, as ``make run`` writes it.
     """
 
     def __init__(self, name: str, local: dict[str, str] | None = None) -> None:
@@ -72,7 +72,7 @@ class Stack:
         )
 
     def now(self) -> datetime:
-        """Return the time by AWS's clock: this machine's may be wrong by minutes."""
+        """Return the time by AWS's clock, because this machine's may be wrong by minutes."""
         # Monotonic clocks may stop while a laptop sleeps, and the wall clock may be set back.
         passed_s = max(time.monotonic() - self._begun_at_s, time.time() - self._begun_at_unix_s)
         return self.begun_at + timedelta(seconds=passed_s)
@@ -81,18 +81,18 @@ class Stack:
         retries = {"mode": "standard", "total_max_attempts": tries}
         connect_s = min(timeout_s / 2, 5)
         config = Config(connect_timeout=connect_s, read_timeout=timeout_s, retries=retries)
-        with self._lock:  # a session serves one thread
+        with self._lock:  # sessions are not thread-safe
             return self._session.client(service, config=config, **self._client_options)
 
     def post(self, path: str, body: dict[str, Any]) -> AWSResponse:
-        """Call the API, signed; raises BotoCoreError where there is no answer."""
+        """Call the API, signed; raise BotoCoreError if there is no answer."""
         request = AWSRequest(
             "POST",
             self.api_url + path,
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        credentials = self._credentials.get_frozen_credentials()  # renewed where they can be
+        credentials = self._credentials.get_frozen_credentials()  # refreshed if they can be
         SigV4Auth(credentials, "execute-api", self.region).add_auth(request)
         return self._http.send(request.prepare())
 
@@ -106,29 +106,29 @@ class Stack:
 
 
 def find(name: str | None) -> Stack:
-    """Return the stack of this name, or without one the local stack; raise Ending if it is away."""
-    if name is not None and not name.strip():  # AWS would take an empty variable for all stacks
-        raise Ending("--stack needs the stack's name")
+    """Return the stack with this name, or the local one for None; raise Ending if not found."""
+    if name is not None and not name.strip():  # to AWS, an empty name means all stacks
+        raise Ending("--stack needs the name of a stack")
     try:
         with explained(ExitCode.NOTHING_SENT):
             return _find_local() if name is None else Stack(name.strip())
     except KeyError as missing:
-        text = f"the stack has no output {missing}: is it sms-cancel, of this version?"
+        text = f"the stack has no output {missing}: it is not sms-cancel, or another version of it"
         raise Ending(text) from missing
 
 
 def _find_local() -> Stack:
-    """Return the newest local stack that answers: one that was killed leaves its file behind."""
+    """Return the newest local stack that answers; a killed one leaves its file behind."""
     files = LOCAL.parent.glob(f"{LOCAL.stem}*.json")
     for file in sorted(files, key=lambda each: each.stat().st_mtime, reverse=True):
         with suppress(OSError, ValueError, NoConnection):
             local = json.loads(file.read_text())
             return Stack(local["stack"], local)
-    raise Ending("no local stack is running: start one with `make run`, and keep it")
+    raise Ending("no local stack is running: start one with `make run`, and leave it running")
 
 
 def json_object(text: str | bytes) -> dict[str, Any]:
-    """Read a JSON object; whatever else it is counts as an empty one."""
+    """Parse a JSON object; anything else counts as an empty one."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -138,7 +138,7 @@ def json_object(text: str | bytes) -> dict[str, Any]:
 
 @contextmanager
 def explained(code: ExitCode) -> Iterator[None]:
-    """Turn what AWS, its library and files raise into an Ending that says what to do."""
+    """Turn errors of AWS, boto3 and files into an Ending that says what to do."""
     try:
         yield
     except (BotoCoreError, ClientError, OSError) as error:
@@ -147,9 +147,9 @@ def explained(code: ExitCode) -> Iterator[None]:
 
 def _explain(error: Exception) -> str:
     if isinstance(error, NoCredentialsError):
-        return "no AWS credentials: log in (aws sso login), or choose AWS_PROFILE, and run it again"
+        return "no AWS credentials: log in (aws sso login), or set AWS_PROFILE, and run it again"
     if isinstance(error, NoRegionError):
-        return "no AWS region: set AWS_DEFAULT_REGION to the stack's, and run it again"
+        return "no AWS region: set AWS_DEFAULT_REGION to the stack's region, and run it again"
     if isinstance(error, NoConnection | HTTPClientError):
         return f"{error}: check the network, and run it again"
     if isinstance(error, OSError) and error.filename:
@@ -159,6 +159,6 @@ def _explain(error: Exception) -> str:
     refusal = error.response["Error"]
     if LOGGED_OUT.match(refusal["Code"]):
         return "the AWS credentials are wrong or have expired: log in, and run it again"
-    text = f"AWS answers {refusal['Code']} to {error.operation_name}: {refusal['Message']}"
+    text = f"AWS answered {refusal['Code']} to {error.operation_name}: {refusal['Message']}"
     is_first = error.operation_name == "DescribeStacks"
     return f"{text.rstrip('.')}: check --stack, the account and the region" if is_first else text

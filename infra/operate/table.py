@@ -1,4 +1,4 @@
-"""A file as spreadsheets, databases and scripts write it: its text, and its rows by delimiter."""
+"""Reads files as spreadsheets, databases and scripts write them: into text, then into rows."""
 
 import codecs
 import csv
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from .ending import Ending
 
 DELIMITERS = (";", ",", "\t", "|")
-CONTROL = re.compile("[\x00-\x08\x0e-\x1f]")  # in no text; white space is not among them
+CONTROL = re.compile("[\x00-\x08\x0e-\x1f]")  # never in a text file; excludes white space
 SEPARATOR_LINE = re.compile(
     r'\s*"?sep=([;,|:^~\t])"?[;,|\t ]*(?=[\r\n]|\Z)', re.IGNORECASE
 )  # Excel
@@ -24,23 +24,23 @@ SIGNATURES = {
 }
 
 
-SHOWN = 20  # wrong lines: more of them mean the wrong file, or the wrong column
+SHOWN = 20  # wrong lines listed; with more, the file or the column itself is wrong
 
 
 class Row(NamedTuple):
-    """A row that is not empty; ``cells`` have no white space around them."""
+    """A row that is not empty; ``cells`` are stripped of white space."""
 
     line: int
     cells: list[str]
 
 
 def decode(data: bytes) -> str:
-    """Return the text of a file; raise Ending, which shows nothing of it, if it holds no table."""
+    """Return the text of a file; if it cannot be a table, raise Ending, which quotes none of it."""
     for signature, kind in SIGNATURES.items():
         if data.startswith(signature):
             raise Ending(f"this is {kind}")
     try:
-        text = _text(data).lstrip("\ufeff").rstrip("\x1a")  # DOS ends a text with it
+        text = _text(data).lstrip("\ufeff").rstrip("\x1a")  # DOS marks the end with it
     except UnicodeDecodeError:
         text = "\0"
     if CONTROL.search(text):
@@ -58,21 +58,23 @@ def _text(data: bytes) -> str:
         return data.decode("utf-32")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16")
-    if b"\0" in data:  # UTF-16 without a mark: every other byte of digits and delimiters is zero
+    if b"\0" in data:  # UTF-16 without its mark: every other byte of digits and delimiters is zero
         is_little = data[1::2].count(0) > data[::2].count(0)
         text = data.decode("utf-16-le" if is_little else "utf-16-be")
         return text if re.search("[0-9]", text) and "\ufffe" not in text else "\0"
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")  # Excel's "CSV"; ids are ASCII in any
+        return data.decode(
+            "cp1252", errors="replace"
+        )  # Excel's "CSV"; ids are ASCII in any encoding
 
 
 def split(text: str) -> list[tuple[str, str]]:
-    """Return each delimiter that the text may use, and the text without its lines for tools.
+    """Return each possible delimiter with the text, in which the lines meant for tools are blank.
 
-    The lines stay, empty, so that rows keep their numbers. Delimiters that are not in the text all
-    read it alike: one of them is enough.
+    They are blanked rather than removed, so that line numbers stay right. All delimiters that do
+    not occur in the text give the same rows, so only one of them is returned.
     """
     text = TYPE_LINE.sub("", text, count=1) if TYPE_LINE.match(text) else text
     if named := SEPARATOR_LINE.match(text):
@@ -82,7 +84,7 @@ def split(text: str) -> list[tuple[str, str]]:
 
 
 def rows(text: str, delimiter: str) -> list[Row]:
-    """Return the rows that are not empty; raise Ending where quotes do not add up."""
+    """Return the rows that are not empty; raise Ending if quotes do not match."""
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
     )
@@ -98,18 +100,18 @@ def rows(text: str, delimiter: str) -> list[Row]:
 
 
 def first_row(text: str, delimiter: str) -> list[str]:
-    """Return the cells of the first line that is not empty, as far as they can be told."""
+    """Return the cells of the first line that is not empty, as far as it can be parsed."""
     first = next((line for line in re.split("[\r\n]", text) if line.strip()), "")
     return next(csv.reader([first[:10_000]], delimiter=delimiter, skipinitialspace=True), [])
 
 
 def shown(cell: str) -> str:
-    """Return the beginning of a cell, with what is invisible escaped."""
+    """Return the beginning of a cell, with invisible characters escaped."""
     return repr(cell[:40])
 
 
 def refuse(what: str, troubles: list[str]) -> None:
-    """Raise Ending with the first troubles; what is empty is none."""
+    """Raise Ending with the first troubles, if there are any; an empty string is no trouble."""
     if wrong := [each for each in troubles if each]:
         more = [f"and {len(wrong) - SHOWN:,} more"] if len(wrong) > SHOWN else []
         raise Ending("\n  ".join([f"{what}:", *wrong[:SHOWN], *more]))

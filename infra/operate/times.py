@@ -1,4 +1,4 @@
-"""Times as people and exports write them: what may be read in two ways is refused, not guessed."""
+"""Times as people and exports write them: an ambiguous one is refused, not guessed."""
 
 import re
 import unicodedata
@@ -19,26 +19,26 @@ FORM = re.compile(
 )
 
 
-LEAST, MOST = timedelta(hours=-12), timedelta(hours=14)  # offsets that places have
-NO_PLACES = ("Etc/", "posix/", "right/", "SystemV/")  # families of zones
+LEAST, MOST = timedelta(hours=-12), timedelta(hours=14)  # the offsets that are in use
+NO_PLACES = ("Etc/", "posix/", "right/", "SystemV/")  # groups of zones that are not places
 
 
 class Unclear(Exception):
-    """A text is not one certain time. The exception's text says why, as the end of a sentence."""
+    """A text is not one certain time; the exception's text says why, as the end of a sentence."""
 
 
 class Reader(NamedTuple):
-    """Reads times. ``zone``: of those without an offset; ``day_first``: 03/04/2030 is 3 April.
+    """Reads times. ``zone``: for those without an offset; ``day_first``: 03/04/2030 is 3 April.
 
-    The forms are 2030-01-15 and 15/01/2030, also with dots, dashes or slashes, then 09:00 or
-    09:00:00 and an offset, such as Z or +01:00, unless there is a zone.
+    A date is 2030-01-15 or 15/01/2030, with dashes, dots or slashes. Then comes 09:00 or 09:00:00,
+    and an offset such as Z or +01:00, which may be left out if there is a zone.
     """
 
     zone: ZoneInfo | None = None
     day_first: bool = False
 
     def read(self, text: str) -> datetime:
-        """Return a time with an offset; raise Unclear where it is not certain."""
+        """Return a time with an offset; raise Unclear if it is not certain."""
         if not text:
             raise Unclear("is empty")
         if not (found := _match(text)):
@@ -50,9 +50,9 @@ class Reader(NamedTuple):
         try:
             local = datetime(*self._date(found), *clock)  # type: ignore[arg-type]  # noqa: DTZ001
             time = self._place(local, found)
-            _ = time.astimezone(UTC) - CUT_OFF  # before the calendar's first day?
+            _ = time.astimezone(UTC) - CUT_OFF  # it must be valid, too
         except (ValueError, OverflowError):
-            raise Unclear("is not a time of the calendar") from None
+            raise Unclear("is not a valid date and time") from None
         return time
 
     def _date(self, found: re.Match[str]) -> tuple[int, int, int]:
@@ -65,7 +65,9 @@ class Reader(NamedTuple):
         if two > 12:
             return year, one, two
         either = f"{year}-{two:02}-{one:02} or {year}-{one:02}-{two:02}"
-        raise Unclear(f"may be {either}: write it so, or pass --day-first if the day comes first")
+        raise Unclear(
+            f"may be {either}: write it like that, or pass --day-first if the day comes first"
+        )
 
     def _place(self, local: datetime, found: re.Match[str]) -> datetime:
         if offset := (found["offset"] or "").upper().replace("UTC", "Z"):
@@ -78,33 +80,33 @@ class Reader(NamedTuple):
         if first.utcoffset() == second.utcoffset():
             return datetime.fromisoformat(first.isoformat())  # with its offset, not its zone
         if first.astimezone(UTC).astimezone(self.zone).replace(tzinfo=None) != local:
-            raise Unclear(f"does not exist in {self.zone}: clocks go forward over it")
+            raise Unclear(f"does not exist in {self.zone}, because the clocks skip it")
         offsets = " or ".join(each.isoformat()[-6:] for each in (first, second))
-        raise Unclear(f"comes twice in {self.zone}, as clocks go back: add {offsets}")
+        raise Unclear(f"occurs twice in {self.zone}, because the clocks go back: add {offsets}")
 
     def _folds(self, local: datetime) -> list[datetime]:
         return [local.replace(tzinfo=self.zone, fold=fold) for fold in (0, 1)]
 
     def _check_offset(self, local: datetime, offset: timedelta, found: re.Match[str]) -> None:
-        """Raise Unclear where it may be the end of a slot: 09:00-10:30.
+        """Raise Unclear if it may be the end of a time range, as in 09:00-10:30.
 
-        The offset that the zone has then is none, or is one that begins at the same time.
+        The offset that the zone has at that time is fine: even as a range it begins at that time.
         """
         is_negative = found["offset"].startswith("-")
         if self.zone:
             own = {each.utcoffset() for each in self._folds(local)}
             if offset not in own and (offset or is_negative):
-                text = f"has an offset that {self.zone} does not have then"
-                raise Unclear(f"{text}: is it a slot, from … to …?")
+                text = f"has an offset that {self.zone} does not have at that time"
+                raise Unclear(f"{text}: is it a time range?")
         elif not LEAST <= offset <= MOST:
-            raise Unclear("has an offset that no place has")
+            raise Unclear("has an offset that is not in use anywhere")
         elif is_negative and not found["t"] and not found["second"]:
             like = f"write it like {example()}, or pass --timezone"
-            raise Unclear(f"may be a slot, from … to …: {like}")
+            raise Unclear(f"may be a time range: {like}")
 
 
 def order(text: str) -> str:
-    """Return whether the "day" or the "month" of a date comes first; "" where that is open."""
+    """Return which part of a date comes first, "day" or "month"; "" if that is not certain."""
     found = _match(text)
     if not found or found["year"]:
         return ""
@@ -113,14 +115,14 @@ def order(text: str) -> str:
 
 
 def _match(text: str) -> re.Match[str] | None:
-    """Match a time; NFKC makes plain spaces of those that spreadsheets put into it."""
+    """Match a time; NFKC turns the special spaces of spreadsheets into plain ones."""
     return FORM.fullmatch(unicodedata.normalize("NFKC", text))
 
 
 def zone(name: str) -> ZoneInfo:
-    """Return a time zone by its name; raise Unclear if there is none, or if it is no place's.
+    """Return the time zone with this name; raise Unclear unless it is that of a place, or UTC.
 
-    EST, Etc/GMT+1 and the like know no summer time, or have their sign the other way round.
+    EST, Etc/GMT+1 and the like have no summer time, or the opposite sign of what people expect.
     """
     name = name.strip()
     is_place = "/" in name and not name.startswith(NO_PLACES)
@@ -141,7 +143,7 @@ def shown(time: datetime) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return how long that is, in two units."""
+    """Return a duration for people, in two units at most."""
     whole = round(abs(seconds))
     if whole < 600:
         return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"

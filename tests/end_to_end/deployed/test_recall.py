@@ -176,7 +176,7 @@ def test_who_recalls_needs_no_more_than_the_readme_says(
     bundle.put_latencies(bundle.log_lines("Worker"))
     assert recall([300], "--dry-run") == 0
     said = capsys.readouterr().err.partition("Dry run")[0]
-    assert "a second (MaximumConcurrency 5, SMS Partner answers in 0." in said
+    assert "per second (MaximumConcurrency 5, SMS Partner answers in 0." in said
     assert "assumed" not in said.rpartition("SMS to cancel")[2]
     monkeypatch.setattr(outcomes.Outcomes, "read_line", lambda *_: None)
     assert recall([304], "--wait", "--results", "2.csv") == 1
@@ -186,7 +186,7 @@ def test_who_recalls_needs_no_more_than_the_readme_says(
     ("service", "ended", "said"),
     [
         ("cloudformation", 2, "to DescribeStacks: "),
-        ("execute-api", 3, "the API answers 403"),
+        ("execute-api", 3, "the API answered 403"),
         ("logs", 3, "to FilterLogEvents: "),
     ],
 )

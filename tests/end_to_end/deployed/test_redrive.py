@@ -41,7 +41,7 @@ def waiting(bundle):
     return tuple(int(each) for each in answer["Attributes"].values())
 
 
-def test_what_fails_again_at_once_is_taken_back_once(call, bundle, provider):
+def test_what_fails_again_at_once_is_redriven_once(call, bundle, provider):
     for message_id in IDS:
         dead_letter(bundle, message_id, "not_found")
     assert call("not_found") == (0, [["not_found", "12", "12"]])
