@@ -1,4 +1,4 @@
-"""The deployed bundle on the local stack, used as its callers and operators use it."""
+"""The bundle as it is deployed on the local stack."""
 
 import json
 import time
@@ -14,12 +14,12 @@ from botocore.credentials import Credentials
 from infra.local import stack
 
 ROOT_USER = {"access_key": "test", "secret_key": "test"}
-VALUES = 150  # the most in one datum
-LATELY_S = 40  # lines come when their invocation ends, which may take 30 s or more
+VALUES = 150  # CloudWatch accepts no more in one datum
+LATELY_S = 40  # log lines arrive when their invocation ends, which may take 30 s or more
 
 
 class Bundle:
-    """The deployed stack, used as its callers and operators use it."""
+    """The deployed stack, with the calls of its callers and operators."""
 
     def __init__(self, endpoint: str, outputs: dict[str, str]) -> None:
         self.endpoint = endpoint
@@ -78,21 +78,21 @@ class Bundle:
         self.sqs.send_message(QueueUrl=self.outputs["QueueUrl"], MessageBody=body)
 
     def schedule(self) -> dict[str, Any]:
-        """Return the schedule of the account watch, which one stack of the local ones has."""
+        """Return the schedule of the account watch, which only one local stack may have."""
         names = [each["Name"] for each in self.scheduler.list_schedules()["Schedules"]]
         [name] = [each for each in names if "-WatchSchedule-" in each]
         answer: dict[str, Any] = self.scheduler.get_schedule(Name=name)
         return answer
 
     def watch(self) -> bool:
-        """Run the account watch, as its schedule does; tell whether the run did not fail."""
+        """Run the account watch, as its schedule does; return whether the run succeeded."""
         answer = self.functions.invoke(FunctionName=self.schedule()["Target"]["Arn"])
         return "FunctionError" not in answer
 
     def subscribe_queue(self, name: str = "alert-reader", **attributes: str) -> str:
         """Subscribe a new queue to the alert topic, as a machine would; return its URL.
 
-        ``attributes``: the subscription's, as ``FilterPolicy``.
+        ``attributes``: those of the subscription, such as ``FilterPolicy``.
         """
         url: str = self.sqs.create_queue(QueueName=name)["QueueUrl"]
         answer = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
@@ -114,9 +114,9 @@ class Bundle:
         )
         return url
 
-    def receive(self, queue_url: str, patience_s: float) -> dict[str, str] | None:
+    def receive(self, queue_url: str, timeout_s: float) -> dict[str, str] | None:
         """Take the next message off a queue: ``body``, and each attribute as plain text."""
-        give_up_at = time.monotonic() + patience_s
+        give_up_at = time.monotonic() + timeout_s
         while time.monotonic() < give_up_at:
             answer = self.sqs.receive_message(
                 QueueUrl=queue_url, MessageAttributeNames=["All"], WaitTimeSeconds=1
@@ -138,7 +138,7 @@ class Bundle:
                     yield from self._lines(group, each["logStreamName"])
 
     def _lines(self, group: str, stream: str) -> Iterator[str]:
-        # Not by filter_log_events: ministack returns no more than 10,000 lines from it.
+        # Not with filter_log_events, which returns at most 10,000 lines in ministack.
         place = {"logGroupName": group, "logStreamName": stream, "startFromHead": True}
         page = self.logs.get_log_events(**place)
         while page["events"]:
@@ -146,7 +146,7 @@ class Bundle:
             page = self.logs.get_log_events(**place, nextToken=page["nextForwardToken"])
 
     def settled(self, seen: set[str]) -> Iterator[str]:
-        """Yield the log lines of the cancels settled lately that are not yet in ``seen``."""
+        """Yield the log lines of recently settled cancels that are not yet in ``seen``."""
         wanted = {
             "startTime": int((time.time() - LATELY_S) * 1000),
             "filterPattern": '"cancel settled"',
@@ -160,9 +160,9 @@ class Bundle:
                 seen.update(messages)
 
     def put_latencies(self, lines: Iterable[str]) -> None:
-        """Give CloudWatch the ProviderLatency of these log lines.
+        """Put the ProviderLatency of these log lines into CloudWatch.
 
-        AWS takes metrics out of the log by itself (EMF), ministack does not.
+        AWS does this by itself (embedded metric format); ministack does not.
         """
         found = [json.loads(line) for line in lines if '"ProviderLatency"' in line]
         values = [each for fields in found for each in fields["ProviderLatency"] or []]

@@ -1,6 +1,6 @@
-"""Runs ministack until standard input ends, then leaves nothing of it; `stack.ministack` starts it.
+"""Runs ministack until standard input closes, then cleans up; `stack.ministack` starts it.
 
-Standard input ends with the process that writes to it, even if that process is killed.
+Standard input closes when the process that holds its other end exits, even if it is killed.
 """
 
 import os
@@ -12,12 +12,12 @@ import threading
 
 
 def guard(folder: str) -> None:
-    """Run ministack in its folder; at the end kill its functions too, and remove the folder."""
+    """Run ministack in its folder; at the end, kill it with its functions and remove the folder."""
     process = subprocess.Popen(
         [sys.executable, "-m", "ministack"],
         cwd=folder,
         stdin=subprocess.DEVNULL,
-        start_new_session=True,  # a group of processes of its own, with those of its functions
+        start_new_session=True,  # a process group of its own, which includes its functions
     )
     threading.Thread(target=_wait_for_the_end, args=(process.pid,), daemon=True).start()
     process.wait()
@@ -26,7 +26,7 @@ def guard(folder: str) -> None:
 
 def _wait_for_the_end(group: int) -> None:
     sys.stdin.read()
-    os.killpg(group, signal.SIGKILL)  # asked politely, ministack waits for open connections
+    os.killpg(group, signal.SIGKILL)  # on SIGTERM, ministack would wait for open connections
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""A simulated SMS Partner account: what `GET /message-cancel` and `GET /me` answer, from state.
+"""A simulated SMS Partner account, which answers `GET /message-cancel` and `GET /me`.
 
-The real provider has no sandbox for cancel. Nothing here touches a network, and the clock is an
-argument: `provider_server` puts HTTP around it. Codes, texts and bodies are those of the French
-pages "Annuler l'envoi d'un SMS différé" and "Crédits" of docpartner.dev. What they leave open is
-decided here:
+The real provider has no sandbox for cancels. Nothing here touches the network (`provider_server`
+adds HTTP), and the clock is an argument. Codes, texts and bodies are those of the French pages
+"Annuler l'envoi d'un SMS différé" and "Crédits" of docpartner.dev. Where these leave something
+open, the simulation assumes:
 
 - An account without credits refuses every call (11), right after the checks of key and account.
-- Exactly five minutes before the send time a cancel still succeeds.
+- A cancel exactly five minutes before the send time still succeeds.
 """
 
 import json
@@ -23,8 +23,8 @@ from infra.local.provider_faults import Fault
 
 CANCEL_MARGIN_S = 300
 
-# The page's tables are set with typographic apostrophes, its sample bodies with straight ones;
-# bodies are what a client reads. 20, 30, 40 and 96 are published in English only.
+# The apostrophes are straight, as in the page's sample bodies, because bodies are what a client
+# reads (its tables have typographic ones). 20, 30, 40 and 96 are published in English only.
 TEXTS = {
     1: "La Clé API est requise",
     3: "L'ID du message est requis",
@@ -63,12 +63,12 @@ CANCELLED_XML = """\
 
 PRICES_EUR = {"creditSms": 0.038, "creditSmsECO": 0.023, "creditHlr": 0.005}  # as in the sample
 
-Answer = dict[str, Any]  # in the provider's order, which is all that its XML keeps
+Answer = dict[str, Any]  # in the provider's order, because its XML has only the values
 
 
 @dataclass(frozen=True)
 class Account:
-    """What the provider knows of its customer. `refusal_status`: the HTTP status of refusals."""
+    """What the provider knows about its customer. `refusal_status`: the HTTP status of refusals."""
 
     api_key: str = field(repr=False)
     credits: int = 1000
@@ -91,7 +91,7 @@ class Message:
 
 
 class Provider:
-    """SMS Partner as one customer sees it. Safe for threads; `clock` gives Unix seconds."""
+    """SMS Partner as one customer sees it. Thread-safe; `clock` returns Unix seconds."""
 
     def __init__(self, api_key: str, *, clock: Callable[[], float] = time.time) -> None:
         self._initial = Account(api_key)
@@ -100,10 +100,10 @@ class Provider:
         self.reset()
 
     def reset(self) -> None:
-        """Go back to how it was constructed: no messages, faults or calls."""
+        """Go back to the initial account, without messages, faults or calls."""
         with self._lock:
             self.account = self._initial
-            self.calls: Counter[int | None] = Counter()  # of cancels; None: no readable id
+            self.calls: Counter[int | None] = Counter()  # of cancels, by id; None: no valid id
             self.account_calls = 0  # of `GET /me`
             self.faults: list[Fault] = []
             self._messages: dict[int, Message] = {}
@@ -118,23 +118,23 @@ class Provider:
             return list(self._messages.values())
 
     def state(self, message_id: int) -> str:
-        """Tell whether a message is scheduled, cancelled or sent; KeyError where there is none."""
+        """Return whether a message is scheduled, cancelled or sent; KeyError if there is none."""
         with self._lock:
             return self._messages[message_id].state(self.now())
 
     def schedule(self, message_id: int, due_in_s: float) -> Message:
-        """Schedule a message, in the place of any with the same id."""
+        """Schedule a message, replacing any with the same id."""
         with self._lock:
             message = self._messages[message_id] = Message(message_id, self.now() + due_in_s)
             return message
 
     def cancel(self, api_key: str | None, message_id: str | None) -> Answer:
-        """Answer `GET /message-cancel`, whose parameters are text or absent."""
+        """Answer `GET /message-cancel`; a parameter that is absent is None."""
         with self._lock:
             return _verdict(self._refuse_account(api_key) or self._cancel(message_id))
 
     def me(self, api_key: str | None) -> Answer:
-        """Answer `GET /me`, whose parameter is text or absent."""
+        """Answer `GET /me`; a key that is absent is None."""
         with self._lock:
             if code := self._refuse_account(api_key):
                 return _verdict(code)
@@ -170,9 +170,9 @@ class Provider:
         return 11 if self.account.credits <= 0 else None
 
     def plan(self, fault: Fault) -> None:
-        """Let something go wrong with the next calls; faults wait in line."""
+        """Let something go wrong with the next calls; faults are taken in order."""
         with self._lock:
-            self.faults.append(replace(fault))  # a copy counts down; the caller may plan it again
+            self.faults.append(replace(fault))  # a copy, because it counts down
 
     def arrive(self, message_id: int | None) -> Fault | None:
         """Count a cancel call, and take the fault that is due for it."""
@@ -202,7 +202,7 @@ def _verdict(code: int) -> Answer:
 
 
 def _credits(sms: int, to_send: int) -> Answer:
-    """Return what the balance that buys so many SMS amounts to, in all that it buys."""
+    """Return the balance that pays for this number of SMS, and what else it pays for."""
     balance = sms * PRICES_EUR["creditSms"]
     bought = {name: round(balance / price) for name, price in PRICES_EUR.items()}
     money = {"solde": f"{balance:.3f}", "currency": "EUR", "balance": f"{balance:.3f}"}
@@ -219,7 +219,7 @@ def render_json(answer: Answer) -> bytes:
 
 
 def render_xml(answer: Answer) -> bytes:
-    """Render an answer as the provider does: positional, nameless entries."""
+    """Render an answer as the provider does: as entries without names, in order."""
     if answer["success"]:
         return CANCELLED_XML.encode()
     entries = (

@@ -1,10 +1,10 @@
-"""What can go wrong between a client and the simulated SMS Partner: each fault by its name.
+"""What can go wrong between a client and the simulated SMS Partner: the faults, by name.
 
-A fault applies to the next `times` cancel calls (None: to all of them), of one message or of any;
-with `call="me"`, to those that ask for the account. At the moment "before", the cancel is not
-executed, unless the fault passes its genuine answer on (marked * in FAULTS). At the moment "after",
-it is executed first, and then its answer is lost or spoilt. No fault lasts longer than
-LONGEST_FAULT_S or outlives its client.
+A fault applies to the next `times` cancel calls (None: all of them), for one message or for any;
+with `call="me"`, to the calls of `GET /me`. With the moment "before", the cancel is not executed,
+unless the fault passes on the genuine answer (marked * in FAULTS). With "after", the cancel is
+executed first, and then its answer is lost or spoilt. A fault ends after LONGEST_FAULT_S, or when
+its client hangs up.
 
     provider.plan(fault("status", status=429, headers={"Retry-After": "7"}))
     provider.plan(fault("close", moment="after", message_id=300, times=2))
@@ -28,7 +28,7 @@ HTML_TYPE = "text/html; charset=utf-8"
 
 @dataclass(frozen=True)
 class Reply:
-    """One HTTP answer. `headers`: further lines, in bytes, because some faults need broken ones."""
+    """One HTTP answer. `headers`: more lines, in bytes, because some faults need broken ones."""
 
     status: int = 200
     body: bytes = b""
@@ -47,14 +47,14 @@ class Reply:
 
 
 class End(Enum):
-    """How a fault ends the connection; one that does not leaves it open for the next request."""
+    """How a fault ends the connection. Without one of these, it stays open."""
 
     CLOSE = "close"
     RESET = "reset"
 
 
-# A fault is a script of what happens on the wire: bytes to send, seconds to wait, an end. It is
-# given a function that executes the cancel, once, and returns its genuine answer.
+# A fault is a script for the wire: bytes to send, seconds to wait, an end. It gets a function that
+# executes the cancel, though only once, and returns the genuine answer.
 Script = Iterator[bytes | float | End]
 Settle = Callable[[], Reply]
 
@@ -80,7 +80,7 @@ def fault(
     call: Literal["cancel", "me"] = "cancel",
     **parameters: Any,
 ) -> Fault:
-    """Make one of FAULTS, for `Provider.plan`. TypeError: it does not take these parameters."""
+    """Make one of FAULTS, for `Provider.plan`. TypeError: it has no such parameters."""
     if name not in FAULTS:
         raise ValueError(f"the faults are {', '.join(FAULTS)}")
     inspect.signature(FAULTS[name]).bind(Reply, **parameters)  # fails now, not in the server
@@ -89,7 +89,7 @@ def fault(
 
 
 def _raw(_: Settle, *, data: str = "") -> Script:
-    """Send these bytes, in base64, and close."""
+    """Send these bytes, given in base64, and close."""
     yield base64.b64decode(data)
     yield End.CLOSE
 
@@ -147,7 +147,7 @@ def _contradiction(_: Settle, *, body: str = '{"success": true, "code": 10}') ->
     yield Reply(body=body.encode()).encode()
 
 
-# A success that nobody should believe, after too much white space.
+# A success after so much white space that no client should believe it.
 _SUCCESS = b'{"success": true, "code": 200}'
 
 
@@ -192,7 +192,7 @@ FAULTS: dict[str, Callable[..., Script]] = {
     "drip_header": _drip_header,  # *
     "drip_body": _drip_body,  # *
     "endless_body": _endless_body,
-    # Another answer.
+    # A different answer.
     "status": _status,
     "redirect": _redirect,
     "bad_location": _fixed(Reply(302, headers=(b"Location: /\xff\xfe\xe9",))),
@@ -202,7 +202,7 @@ FAULTS: dict[str, Callable[..., Script]] = {
         Reply(body=b"<!DOCTYPE html><title>Maintenance</title>", content_type=HTML_TYPE)
     ),
     "empty": _fixed(Reply()),
-    # What a parser trips over.
+    # What breaks a parser.
     "raw": _raw,
     "garbage_status_line": _steps(b"\x16\x03 no HTTP at all\r\n\r\n", End.CLOSE),
     "garbage_body": _fixed(Reply(body=bytes(range(256)))),

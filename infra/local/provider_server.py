@@ -1,11 +1,11 @@
 """The simulated SMS Partner over HTTP, on 127.0.0.1 only: `with serve(Provider("KEY")) as url:`.
 
-    GET /v1/message-cancel, GET /v1/me    as SMS Partner's, or a planned fault
-    GET /messages                         for people, as `make run` says: [{"id": 300,
-                                          "state": "scheduled", "dueInS": 86400}, ...]
-    PUT /messages/300?dueInS=86400        schedules a message, or schedules it again
+    GET /v1/message-cancel, GET /v1/me    answers as SMS Partner does, or with a planned fault
+    GET /messages                         lists the messages for people, see `make run`:
+                                          [{"id": 300, "state": "scheduled", "dueInS": 86400}, ...]
+    PUT /messages/300?dueInS=86400        schedules a message, or reschedules it
 
-No request is ever logged: the key is in its URL.
+No request is ever logged, because the key is in its URL.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ from infra.local.provider_faults import (
     fault,
 )
 
-__all__ = ["FAULTS", "fault", "serve"]  # what a test imports
+__all__ = ["FAULTS", "fault", "serve"]  # what tests import
 
 HOST = "127.0.0.1"
 
@@ -52,12 +52,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: "_Server"
 
     def log_message(self, *_: Any) -> None:
-        """Write nothing: the request line holds the API key."""
+        """Write nothing, because the request line contains the API key."""
 
     def send_error(self, code: int, *_: Any) -> None:
-        """Answer what is not HTTP, without repeating it as the base class does."""
+        """Answer what is not HTTP, without echoing it as the base class does."""
         self.close_connection = True
-        # The base class has 501 for an unknown method and 505 for an unknown version.
+        # The base class uses 501 for an unknown method and 505 for an unknown version.
         self._reply(_refusal(code if code < 500 else 400))
 
     def _route(self) -> None:
@@ -132,7 +132,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         if self.close_connection:
             reply = replace(reply, headers=(*reply.headers, b"Connection: close"))
-        # One write: a head and a body in two packets meet Nagle and delayed acknowledgements.
+        # One write: two packets would be slowed down by Nagle and delayed acknowledgements.
         self.wfile.write(reply.head() if self.command == "HEAD" else reply.encode())
 
     def _play(self, script: Script) -> None:
@@ -148,14 +148,14 @@ class _Handler(BaseHTTPRequestHandler):
                 return
 
     def _client_goes(self, within_s: float) -> bool:
-        """Wait; True as soon as the client hangs up, the only thing it can have to say by now."""
+        """Wait; return True as soon as the client hangs up, because it sends nothing else now."""
         with selectors.DefaultSelector() as selector:
             selector.register(self.connection, selectors.EVENT_READ)
             return bool(selector.select(within_s))
 
     def _reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.rfile.close()  # it holds the socket, which closes with the last of its holders
+        self.rfile.close()  # it holds the socket too, which closes only with its last holder
         self.connection.close()
 
 
@@ -177,7 +177,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         if self._ssl_context is not None:
-            # The handshake waits for the connection's own thread: a slow one delays nobody else.
+            # The connection's own thread does the handshake, so that a slow one delays nobody else.
             connection = self._ssl_context.wrap_socket(
                 connection, server_side=True, do_handshake_on_connect=False
             )
@@ -189,13 +189,13 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         super().shutdown_request(request)
 
     def hang_up(self) -> None:
-        """End the connections that are open: a closed server must not answer."""
+        """Close the open connections, because a closed server must not answer."""
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *_: Any) -> None:
-        """Show a bug of ours, without the values in its text; clients may go as they please."""
+        """Print a bug of ours, without its text, which may hold a key; clients may hang up."""
         error = sys.exc_info()[1]
         if error is not None and not isinstance(error, OSError):
             traceback.print_tb(error.__traceback__)
@@ -204,7 +204,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 @contextlib.contextmanager
 def serve(provider: Provider, *, ssl_context: ssl.SSLContext | None = None) -> Iterator[str]:
-    """Serve the provider on 127.0.0.1 while the context lasts; gives its URL, up to `/v1`."""
+    """Serve the provider on 127.0.0.1 while the context lasts; yield its URL with `/v1`."""
     with _Server(provider, ssl_context) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()

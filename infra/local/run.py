@@ -1,6 +1,6 @@
-"""``make run``: the bundle on this machine. It shows what it does, then stays up to be tried.
+"""``make run``: runs the bundle on this machine, demonstrates it, and stays up for you to try.
 
-ONCE=1                  end after the demonstration: exit 0, or 1 if a step did not show it
+ONCE=1                  end after the demonstration; the exit code is 0, or 1 if a step failed
 SMSPARTNER_API_KEY=...  talk to the REAL SMS Partner with this key; no demonstration
 """
 
@@ -22,21 +22,21 @@ from infra.local.provider import Provider
 from infra.local.provider_server import serve
 
 DAY_S = 24 * 3600
-PATIENCE_S = 120
-LOOKS = 9  # the pause after a look at the log, in times of what the look took
+TIMEOUT_S = 120
+POLL_PAUSE_FACTOR = 9  # the pause after reading the log, in multiples of the time it took
 ANNOUNCEMENT = stack.BUILD / f"local-stack-{os.getpid()}.json"  # one for each `make run` that is up
 
 
-class Step(Exception):
+class StepFailed(Exception):
     """A step of the demonstration did not show what it should."""
 
 
 def demonstrate(bundle: Bundle, provider: Provider, api_key: str) -> None:
-    """Show each thing that the bundle does; raise Step where one does not happen."""
+    """Show what the bundle does, step by step; raise StepFailed if a step fails."""
     ids = range(300, 304)
     for message_id in ids:
         provider.schedule(message_id, DAY_S)
-    say("Scheduled", f"SMS {', '.join(map(str, ids))}, to leave in a day")
+    say("Scheduled", f"SMS {', '.join(map(str, ids))}, to be sent in a day")
 
     status, answer = bundle.delete(ids[0])
     expect((status, answer["outcome"]) == (200, "cancelled"), answer)
@@ -45,13 +45,13 @@ def demonstrate(bundle: Bundle, provider: Provider, api_key: str) -> None:
 
     message = json.dumps({"messageId": ids[1]})
     bundle.send(message)
-    wait_for(lambda: provider.state(ids[1]) == "cancelled")
-    say("Cancelled by the queue", f"{message} was sent, and SMS Partner has it cancelled")
+    wait_for(lambda: provider.state(ids[1]) == "cancelled", f"SMS {ids[1]} was not cancelled")
+    say("Cancelled by the queue", f"{message} was queued, and SMS Partner has cancelled the SMS")
 
     provider.schedule(ids[2], 240)
     status, answer = bundle.delete(ids[2])
     expect((status, answer["outcome"]) == (409, "too_late"), answer)
-    say("Too late", f"SMS {ids[2]} now leaves in four minutes: DELETE answers {status}")
+    say("Too late", f"SMS {ids[2]} now goes out in four minutes: DELETE answers {status}")
     say("", answer["detail"])
 
     bundle.send('{"messageId": "three hundred"}')
@@ -67,13 +67,13 @@ def demonstrate(bundle: Bundle, provider: Provider, api_key: str) -> None:
     expect((alert["outcome"], alert["door"]) == ("api_key_rejected", "watch"), alert)
     say(
         "Dead key",
-        "The account watch, which asks every five minutes, alerts before a cancel fails:",
+        "The account watch runs every five minutes, and alerts before a cancel fails:",
     )
     say("", f"code {alert['code']}, {alert['action']}")
     status, answer = bundle.delete(ids[3])
     provider.configure(api_key=api_key)
     expect((status, answer["outcome"]) == (502, "api_key_rejected"), answer)
-    say("", f"Until then DELETE /messages/{ids[3]} answers {status}, {answer['outcome']}")
+    say("", f"Meanwhile, DELETE /messages/{ids[3]} answers {status}, {answer['outcome']}")
 
     status, answer = bundle.delete(ids[3])
     expect((status, answer["outcome"]) == (200, "cancelled"), answer)
@@ -81,9 +81,9 @@ def demonstrate(bundle: Bundle, provider: Provider, api_key: str) -> None:
 
 
 def receive(bundle: Bundle, queue_url: str) -> dict[str, str]:
-    message = bundle.receive(queue_url, PATIENCE_S)
+    message = bundle.receive(queue_url, TIMEOUT_S)
     if message is None:
-        raise Step(f"nothing arrived in {queue_url} within {PATIENCE_S} s")
+        raise StepFailed(f"nothing arrived in {queue_url} within {TIMEOUT_S} s")
     return message
 
 
@@ -93,14 +93,14 @@ def say(title: str, text: str) -> None:
 
 def expect(shown: bool, answer: object) -> None:
     if not shown:
-        raise Step(f"instead: {answer}")
+        raise StepFailed(f"unexpected: {answer}")
 
 
-def wait_for(happened: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
+def wait_for(happened: Callable[[], bool], otherwise: str) -> None:
+    give_up_at = time.monotonic() + TIMEOUT_S
     while not happened():
         if time.monotonic() > give_up_at:
-            raise Step(f"it did not happen within {PATIENCE_S} s")
+            raise StepFailed(f"{otherwise} within {TIMEOUT_S} s")
         time.sleep(0.05)
 
 
@@ -122,25 +122,25 @@ It stays up until Ctrl-C. Try it by hand, with curl 7.75 or newer:
   {curl}:sqs \\
     {queue_url} -d Action=SendMessage --data-urlencode 'MessageBody={{"messageId": 311}}'
 
-  # recall a campaign: the ids of a file, or of standard input
+  # recall a campaign, with ids from a file or from standard input
   echo 312 | {recall} - --local --yes --wait --results {results}
 
-  # a message that names no SMS
+  # a message without a valid id
   {curl}:sqs \\
     {queue_url} -d Action=SendMessage -d MessageBody=poison
 
 {dead_letters}
 
-  # schedule another SMS, number 313, to leave in a day
+  # schedule another SMS, number 313, to be sent in a day
   curl -w '\\n' -X PUT '{simulator}/messages/313?dueInS=86400'
 
   # what the simulated SMS Partner has
   curl -w '\\n' {simulator}/messages
 """
 REAL_BY_HAND = """
-It stays up until Ctrl-C, with curl 7.75 or newer for the commands.
+It stays up until Ctrl-C. The commands need curl 7.75 or newer.
 
-  # cancel over HTTP: put the id of a real SMS in the place of MESSAGE_ID
+  # cancel over HTTP: replace MESSAGE_ID with the id of a real SMS
   {curl}:execute-api \\
     -X DELETE '{api_url}/messages/MESSAGE_ID'
 
@@ -153,7 +153,7 @@ DEAD_LETTERS = """\
 
 
 def explain(bundle: Bundle, provider_url: str) -> None:
-    """Print what to try by hand; for the real SMS Partner nothing that cancels as it stands."""
+    """Print commands to try; for the real SMS Partner, none that cancels without an edit."""
     ca_file = stack.ca_file(bundle.endpoint)
     curl = (
         f"curl -w '\\n' --cacert {shlex.quote(ca_file)} \\\n"
@@ -176,7 +176,7 @@ def explain(bundle: Bundle, provider_url: str) -> None:
 
 @contextmanager
 def announced(bundle: Bundle, file: Path) -> Iterator[None]:
-    """Write down where the local stack is, for ``recall --local``, for as long as it is there."""
+    """While the local stack is up, keep a file with its address for ``recall --local``."""
     place = {
         "stack": "sms-cancel",
         "endpoint": bundle.endpoint,
@@ -196,18 +196,18 @@ def announced(bundle: Bundle, file: Path) -> Iterator[None]:
 
 
 def remove_stale_announcements(folder: Path) -> None:
-    """Remove the files of runs that were killed: their certificate authority is gone."""
+    """Remove the files of killed runs, whose certificate authority no longer exists."""
     for file in folder.glob("local-stack-*.json"):
-        with suppress(OSError, ValueError):  # another run is writing or removing its own
+        with suppress(OSError, ValueError):  # another run may be writing or removing its own
             if not Path(json.loads(file.read_text())["ca_file"]).exists():
                 file.unlink()
 
 
 def follow(bundle: Bundle, seen: set[str]) -> None:
-    """Print what becomes of each further cancel, until interrupted.
+    """Print the outcome of each further cancel, until interrupted.
 
-    Each look reads the last half minute anew: in a recall, pauses as short as for a single cancel
-    would leave the local stack no time for the recall itself.
+    Each round reads the last LATELY_S of the log again. That takes long during a recall, so the
+    pauses grow with it; otherwise the local stack would have no time for the recall itself.
     """
     while True:
         begun_at = time.monotonic()
@@ -215,11 +215,11 @@ def follow(bundle: Bundle, seen: set[str]) -> None:
         bundle.put_latencies(lines)
         for line in lines:
             say("cancel settled", told(json.loads(line)))
-        time.sleep(max(0.5, LOOKS * (time.monotonic() - begun_at)))
+        time.sleep(max(0.5, POLL_PAUSE_FACTOR * (time.monotonic() - begun_at)))
 
 
 def told(line: dict[str, object]) -> str:
-    """Return what a log line tells of a cancel, without what every line holds."""
+    """Return what a log line says about a cancel, without the fields that every line has."""
     names = ("message_id", "outcome", "code", "door", "disposition", "attempts", "duration_ms")
     return "  ".join(f"{name}={line[name]}" for name in names if name in line)
 
@@ -234,7 +234,7 @@ def main() -> int:
         provider, url = Provider(api_key), ""
         if not real_key:
             url = exits.enter_context(serve(provider))
-        say("Building", "what ships: about 10 s the first time")
+        say("Building", "the functions: about 10 s the first time")
         artifacts = stack.built()
         say("Deploying", "template.yaml to a local AWS (ministack): about 4 s")
         begun_at = time.monotonic()
@@ -262,13 +262,13 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have it ignore the first
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have made us ignore SIGINT
         signal.signal(number, interrupt)
     try:
         sys.exit(main())
     except KeyboardInterrupt:
         print()
-    except Step as error:
+    except StepFailed as error:
         sys.exit(f"The demonstration failed: {error}")
     except stack.LocalStackError as error:
         sys.exit(f"The local stack failed: {error}")

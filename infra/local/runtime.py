@@ -72,12 +72,12 @@ class _RuntimeApi(ThreadingHTTPServer):
         self.taken_at = 0.0
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet: the client is killed while it waits for its next invocation."""
+        """Print nothing: the client is killed while it waits for its next invocation."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer in one packet
+    wbufsize = -1  # so that an answer is one packet
     server: _RuntimeApi
 
     def log_message(self, *_: Any) -> None:

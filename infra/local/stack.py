@@ -1,7 +1,7 @@
-"""The bundle on this machine: the real template.yaml in ministack, an AWS on loopback.
+"""Deploys the real template.yaml on this machine, to ministack, a simulated AWS on loopback.
 
-Nothing here needs an AWS account or Docker. ministack is a process of its own that ends with the
-``with`` block; what ships is built as ``sam build`` builds it.
+This needs neither an AWS account nor Docker. ministack is a process of its own, which ends with the
+``with`` block; the functions are built as ``sam build`` builds them.
 """
 
 import fcntl
@@ -37,7 +37,7 @@ _ca_files: dict[str, Path] = {}  # by endpoint
 
 
 class LocalStackError(Exception):
-    """The local stack did not start or did not take the template; the text says why."""
+    """The local stack did not start, or rejected the template; the text says why."""
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def ministack(python: str = sys.executable) -> Iterator[str]:
                 _wait_until_ready(process, endpoint, log)
                 yield endpoint
             finally:
-                process.communicate()  # closes its standard input, and waits for its end
+                process.communicate()  # closes its standard input and waits until it has ended
 
 
 def _issue_certificate(folder: Path) -> Path:
@@ -82,25 +82,25 @@ def ca_file(endpoint: str) -> str:
 
 
 def tls(endpoint: str) -> ssl.SSLContext:
-    """Return the context with which urllib trusts a local stack."""
+    """Return a TLS context for urllib that trusts a local stack."""
     return ssl.create_default_context(cafile=ca_file(endpoint))
 
 
 def _environment(port: int, folder: str) -> dict[str, str]:
     return {
-        # Its workers, the functions, inherit this: it must hold nothing of the user's.
+        # The functions inherit this, so it must not contain anything of the user's.
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": folder,
         "TMPDIR": folder,
-        "STATE_DIR": folder,  # its default is one folder in /tmp for all, with a private key
-        "BIND_HOST": "127.0.0.1",  # its default is every interface
+        "STATE_DIR": folder,  # by default, all share a folder in /tmp that holds a private key
+        "BIND_HOST": "127.0.0.1",  # the default is every interface
         "GATEWAY_PORT": str(port),
         "MINISTACK_REGION": REGION,
         "USE_SSL": "1",  # as in AWS: the template's policies refuse plain http
         "MINISTACK_SSL_CERT": f"{folder}/certificate.pem",
         "MINISTACK_SSL_KEY": f"{folder}/key.pem",
         "SSL_CERT_FILE": f"{folder}/ca.pem",
-        "AUTH": "true",  # roles and users have the rights of their policies and no others
+        "AUTH": "true",  # enforce the policies of roles and users
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
         "PYTHONUNBUFFERED": "1",
@@ -142,12 +142,12 @@ def client(endpoint: str, service: str, **options: Any) -> Any:
 
 
 def build(artifacts: Path) -> None:
-    """Build what ships into a folder, with the recipe that ``sam build`` uses."""
+    """Build what ships into a folder, with the Makefile that ``sam build`` uses."""
     _make("build-ApiFunction", ARTIFACTS_DIR=str(artifacts))
 
 
 def built() -> Path:
-    """Return a folder with what ships, kept from the last time unless a source has changed."""
+    """Return a folder with what ships; it is built again only if a source has changed."""
     BUILD.mkdir(exist_ok=True)
     with (BUILD / "function.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another `make run` may be building it right now
@@ -188,7 +188,7 @@ def deploy(
 
 
 def _package(endpoint: str, artifacts: Path, bucket: str) -> str:
-    """Upload what template.yaml points to, and point it there, as ``sam package`` does."""
+    """Upload what template.yaml refers to; return it with the new addresses, as SAM does."""
     s3 = client(endpoint, "s3")
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_object(Bucket=bucket, Key="function.zip", Body=_zip(artifacts))
@@ -200,16 +200,16 @@ def _package(endpoint: str, artifacts: Path, bucket: str) -> str:
         ("URL: infra/monitoring.yaml\n", f"URL: {endpoint}/{bucket}/monitoring.yaml\n"),
     ):
         if template.count(local) != 1:
-            raise LocalStackError(f"template.yaml must hold {local.strip()!r} exactly once")
+            raise LocalStackError(f"template.yaml must contain {local.strip()!r} exactly once")
         template = template.replace(local, packaged)
-    # To AWS a batch needs the same permission as one message, to ministack a permission of its own.
+    # In AWS a batch needs the same permission as one message, in ministack another one.
     for right in ("sqs:SendMessage", "sns:Publish"):
         template = template.replace(f"Action: {right}\n", f"Action: [{right}, {right}Batch]\n")
     return template
 
 
 def _repair_concurrency(functions: Any) -> None:
-    """Set MaximumConcurrency again, as a number: ministack keeps it as text and never polls."""
+    """Set MaximumConcurrency again, as a number: ministack stores it as text and never polls."""
     for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
         functions.update_event_source_mapping(
             UUID=mapping["UUID"],
@@ -241,4 +241,4 @@ def _outputs(cloudformation: Any, stack_name: str) -> dict[str, str]:
         for event in reversed(events)
         if event["ResourceStatus"].endswith("FAILED") and event.get("ResourceStatusReason")
     ]
-    raise LocalStackError("the template was not deployed:\n" + "\n".join(reasons))
+    raise LocalStackError("the template could not be deployed:\n" + "\n".join(reasons))
