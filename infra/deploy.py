@@ -1,4 +1,4 @@
-"""``make deploy``: look for what a deployment needs, then build and deploy with the SAM CLI."""
+"""``make deploy``: check what a deployment needs, then build and deploy with the SAM CLI."""
 
 import os
 import subprocess
@@ -14,22 +14,22 @@ from infra import version
 ROOT = Path(__file__).parents[1]
 SAM = str(Path(sys.executable).with_name("sam"))
 NEXT = """
-In a new stack every cancel is key_unavailable until the secret holds SMS Partner's API key:
-put the key into a file, and the file into the secret (the output ApiKeySecretArn):
+In a new stack, every cancel ends as key_unavailable until the secret holds SMS Partner's API key.
+Write the key to a file, and the file to the secret (its ARN is the output ApiKeySecretArn):
   aws secretsmanager put-secret-value --secret-id <ApiKeySecretArn> --secret-string file://key.txt
   rm key.txt
 """
 
 
 def check(environment: str) -> None:
-    """Exit with what to do where the environment, the region or the credentials are missing."""
+    """Exit and say what to do if the environment, the region or the credentials are missing."""
     known = tomllib.loads((ROOT / "samconfig.toml").read_text())
     environments = [name for name, section in known.items() if isinstance(section, dict)]
     if environment not in environments:
         sys.exit(
-            f"samconfig.toml has no ENVIRONMENT named {environment}: "
-            f"use one of {', '.join(environments)}, or add a section for it. Without ENVIRONMENT "
-            "it is default, the stack sms-cancel-development"
+            f"samconfig.toml has no environment named {environment}: "
+            f"use one of {', '.join(environments)}, or add a section for it. If ENVIRONMENT is not "
+            "set, it is default: the stack sms-cancel-development"
         )
     if region := os.environ.get("AWS_REGION"):  # which boto3 and the SAM CLI do not read
         os.environ.setdefault("AWS_DEFAULT_REGION", region)
@@ -42,12 +42,12 @@ def check(environment: str) -> None:
         sys.exit(f"AWS refuses your credentials ({error.response['Error']['Code']}): sign in again")
     except BotoCoreError as error:
         reason = str(error).rstrip(".")
-        sys.exit(f"AWS could not be asked who you are: {reason}. Sign in, or set AWS_PROFILE")
+        sys.exit(f"Your AWS account cannot be determined: {reason}. Sign in, or set AWS_PROFILE")
     print(f"Deploying {environment} to account {account}, region {session.region_name}", flush=True)
 
 
 def main() -> None:
-    """Deploy the ``ENVIRONMENT`` of samconfig.toml; exit as the SAM CLI does where it fails."""
+    """Deploy the ``ENVIRONMENT`` of samconfig.toml; if the SAM CLI fails, exit with its code."""
     environment = os.environ.get("ENVIRONMENT") or "default"
     check(environment)
     os.environ |= {"SAM_CLI_TELEMETRY": "0", "PYTHON": sys.executable}

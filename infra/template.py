@@ -1,4 +1,4 @@
-"""Reads a CloudFormation template, with its short forms (``!Ref``, ``!Sub`` …) written out."""
+"""Reads a CloudFormation template, with its short forms (``!Ref``, ``!Sub`` …) expanded."""
 
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,6 @@ _Loader.add_multi_constructor("!", _write_out)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return a template as it would read in JSON."""
+    """Return a template as it would be in JSON."""
     template: dict[str, Any] = yaml.load(path.read_text(), _Loader)  # noqa: S506  a SafeLoader
     return template

@@ -1,11 +1,11 @@
-"""``make try-account``: what only a real account can settle, tried in yours.
+"""``make try-account``: test in your own account what only a real account can show.
 
-Deploys a stack of its own, cancels through both doors, updates it, undoes an update, deletes it,
-and prints what held. It takes about a quarter of an hour and costs a few cents. The credentials
-must be an administrator's.
+It deploys a separate stack, cancels through both doors, updates the stack, rolls back an update,
+deletes the stack, and prints what held. It takes about 15 minutes, costs a few cents, and needs the
+credentials of an administrator.
 
-SMSPARTNER_API_KEY=...  with a valid key, a cancel of an unknown SMS must end as not_found; without
-                        one, SMS Partner must reject the key that is made up here
+SMSPARTNER_API_KEY=...  with a valid key, the cancel of an unknown SMS must end as not_found;
+                        without one, SMS Partner must reject a made-up key
 """
 
 import argparse
@@ -31,19 +31,19 @@ from infra import version
 SAM = Path(sys.executable).with_name("sam")
 FUNCTIONS = ("ApiFunction", "WorkerFunction", "WatchFunction")
 RETAINED = ("Queue", "DeadLetterQueue", "ApiKeySecret", "EncryptionKey")
-NOBODYS_SMS = "999999999999"
-PATIENCE_S = 120  # a log line takes seconds, an alarm up to two minutes
-SCHEDULE_S = 420  # a run of the account watch, which begins within six minutes, and its log line
-DELETION_S = 1800  # of a stack; a VPC's network interfaces alone take up to 20 minutes
+UNKNOWN_ID = "999999999999"
+TIMEOUT_S = 120  # a log line takes seconds, an alarm up to two minutes
+SCHEDULE_S = 420  # the account watch first runs within six minutes; its log line takes seconds
+DELETION_S = 1800  # a VPC's network interfaces alone take up to 20 minutes to delete
 LOCAL = os.environ.get("AWS_ENDPOINT_URL")  # the local stack, on which the tests run this
 
 
 class DeploymentError(Exception):
-    """A deployment failed; SAM has said why."""
+    """A deployment failed; SAM has printed the reason."""
 
 
 class Trial:
-    """What held and what did not, in one stack."""
+    """A stack to try, and the claims that did not hold in it."""
 
     def __init__(self, name: str, parameters: list[str]) -> None:
         self.name = name
@@ -58,13 +58,13 @@ class Trial:
         self.functions = boto3.client("lambda")
 
     def holds(self, claim: str, seen: Any) -> None:
-        """Print whether a claim holds, and remember it if not."""
+        """Print whether a claim holds; keep it in ``failed`` if not."""
         print(f"{'held' if seen else 'DID NOT HOLD':12}  {claim}", flush=True)
         if not seen:
             self.failed.append(claim)
 
     def deploy(self, *overrides: str, prefix: str = "try-account") -> None:
-        """Deploy the built template, with parameters that stay for the next time."""
+        """Deploy the built template; parameters keep their values in later deployments."""
         command = [SAM, "deploy", "--stack-name", self.name, "--resolve-s3", "--s3-prefix", prefix]
         command += ["--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
         command += ["--no-confirm-changeset", "--no-fail-on-empty-changeset"]
@@ -78,7 +78,7 @@ class Trial:
         boto3.client("secretsmanager").put_secret_value(SecretId=secret, SecretString=self._key)
 
     def described(self) -> dict[str, Any]:
-        """Return what CloudFormation says of the stack, nothing if there is none."""
+        """Return CloudFormation's description of the stack, {} if there is none."""
         try:
             [stack] = self.cloudformation.describe_stacks(StackName=self.name)["Stacks"]
         except ClientError:
@@ -118,9 +118,9 @@ class Trial:
         }
 
     def cancel(self, *, signed: bool = True) -> tuple[int, dict[str, Any]]:
-        """Cancel an SMS that nobody sent, over HTTP."""
+        """Cancel an unknown SMS over HTTP; return status and answer."""
         url = f"{LOCAL}/_aws/execute-api/{self.output('ApiId')}/$default" if LOCAL else None
-        request = AWSRequest("DELETE", f"{url or self.output('ApiUrl')}/messages/{NOBODYS_SMS}")
+        request = AWSRequest("DELETE", f"{url or self.output('ApiUrl')}/messages/{UNKNOWN_ID}")
         if signed:
             session = boto3.Session()
             credentials = session.get_credentials()
@@ -136,7 +136,7 @@ class Trial:
                 return refusal.code, json.load(refusal)
 
     def settled_on_the_queue(self) -> bool:
-        """Tell whether the worker has logged the expected outcome."""
+        """Return whether the worker has logged the expected outcome."""
         lines = boto3.client("logs").filter_log_events(
             logGroupName=self.output("WorkerLogGroupName"), filterPattern='"cancel settled"'
         )["events"]
@@ -144,7 +144,7 @@ class Trial:
         return self.expected in [each["outcome"] for each in settled]
 
     def account_watched(self) -> bool:
-        """Tell whether the account watch has run."""
+        """Return whether the account watch has run."""
         lines = boto3.client("logs").filter_log_events(
             logGroupName=self.resource("WatchLogGroup"), filterPattern='"account watched"'
         )
@@ -154,9 +154,9 @@ class Trial:
 def try_doors(trial: Trial) -> None:
     """Cancel through both doors."""
     trial.holds("a signed cancel over HTTP ends as " + trial.expected, _outcome(trial))
-    trial.holds("one without a signature is refused", trial.cancel(signed=False)[0] == 403)
+    trial.holds("a cancel without a signature is refused", trial.cancel(signed=False)[0] == 403)
     sqs, queue_url = boto3.client("sqs"), trial.output("QueueUrl")
-    sqs.send_message(QueueUrl=queue_url, MessageBody=json.dumps({"messageId": NOBODYS_SMS}))
+    sqs.send_message(QueueUrl=queue_url, MessageBody=json.dumps({"messageId": UNKNOWN_ID}))
     trial.holds(
         "a cancel on the queue ends as " + trial.expected, _eventually(trial.settled_on_the_queue)
     )
@@ -168,36 +168,38 @@ def try_doors(trial: Trial) -> None:
         trial.holds("the queue refuses a message of more than 16 KiB", seen=False)
     if not LOCAL and trial.expected == "api_key_rejected":
         trial.holds("the alarm of a dead key is raised", _eventually(lambda: _raised(trial)))
-    if not LOCAL and trial.watched:  # the local stack's first run is five minutes away
+    if not LOCAL and trial.watched:  # the local stack would first run it in five minutes
         ran = _eventually(trial.account_watched, SCHEDULE_S)
         trial.holds("the account watch runs by its schedule", ran)
 
 
 def try_updates(trial: Trial) -> None:
-    """Update the stack in the ways that once failed, and undo an update by the alias."""
+    """Update the stack in ways that once failed, and roll back to the first version."""
     first = trial.versions()
     trial.deploy(prefix="try-account-again")
-    trial.holds("the same code from another place makes no version", trial.versions() == first)
+    trial.holds("the same code uploaded elsewhere publishes no version", trial.versions() == first)
     trial.deploy("LogRetentionDays=3")
-    trial.holds("a parameter of no function makes no version", trial.versions() == first)
+    trial.holds("a parameter that no function uses publishes no version", trial.versions() == first)
     trial.deploy("LogRetentionDays=3", "SmsPartnerFormat=xml")
     second = trial.versions()
     one_more = {name: len(numbers) + 1 for name, numbers in first.items()}
     newest = {name: numbers[-1] for name, numbers in second.items()}
     counts = {name: len(numbers) for name, numbers in second.items()}
-    trial.holds("a parameter of all functions makes a version of each", counts == one_more)
-    trial.holds("the aliases point to it", trial.live() == newest)
-    trial.holds("it cancels", _outcome(trial))
+    trial.holds(
+        "a parameter that all functions use publishes a version of each", counts == one_more
+    )
+    trial.holds("the aliases point to the new versions", trial.live() == newest)
+    trial.holds("the updated stack cancels", _outcome(trial))
     for name in first:
         trial.functions.update_alias(
             FunctionName=trial.resource(name), Name="live", FunctionVersion=str(first[name][-1])
         )
-    trial.holds("a release undone by the alias cancels", _outcome(trial))
+    trial.holds("the stack cancels after a rollback of the aliases", _outcome(trial))
 
 
 def delete(trial: Trial) -> None:
-    """Delete the stack, and what it retains."""
-    if "Outputs" not in trial.described():  # it was never there: nothing is retained
+    """Delete the stack and the resources that it retains."""
+    if "Outputs" not in trial.described():  # it was never created, so nothing is retained
         trial.cloudformation.delete_stack(StackName=trial.name)
         return
     kept = {logical_id: trial.resource(logical_id) for logical_id in RETAINED}
@@ -218,7 +220,7 @@ def delete(trial: Trial) -> None:
 
 
 def _outcome(trial: Trial) -> bool:
-    """Tell whether a cancel over HTTP ends as expected; 503 and 504 ask the caller to try again."""
+    """Return whether a cancel over HTTP ends as expected; it is retried after 503 and 504."""
     answers = []
 
     def settled() -> bool:
@@ -235,8 +237,8 @@ def _raised(trial: Trial) -> bool:
     return any("ApiKeyRejected" in each["AlarmName"] for each in alarms["MetricAlarms"])
 
 
-def _eventually(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:
-    give_up_at = time.monotonic() + patience_s
+def _eventually(condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> bool:
+    give_up_at = time.monotonic() + timeout_s
     while not (held := condition()) and time.monotonic() < give_up_at:
         time.sleep(1 if LOCAL else 5)
     return held
@@ -249,20 +251,20 @@ def _run(command: list[Any]) -> None:
         command, env=environment, check=False, stdout=subprocess.PIPE, text=True
     )
     if ended.returncode:
-        print(ended.stdout)  # SAM's table of what CloudFormation could not do
+        print(ended.stdout)  # SAM's table of what failed in CloudFormation
         raise DeploymentError
 
 
 def main() -> int:
     """Try everything in one stack; return 0 if all of it held."""
     parser = argparse.ArgumentParser(prog="make try-account", description=__doc__)
-    parser.add_argument("--stack", default="sms-cancel-try", help="the stack's name")
+    parser.add_argument("--stack", default="sms-cancel-try", help="the name of the stack to create")
     parser.add_argument("--keep", action="store_true", help="do not delete the stack at the end")
     parser.add_argument("parameters", nargs="*", help="parameters of the stack, as NAME=VALUE")
     given = parser.parse_args()
     trial = Trial(given.stack, given.parameters)
     if trial.described():
-        parser.error(f"there is a stack {trial.name} already: give another name with --stack")
+        parser.error(f"the stack {trial.name} already exists: choose another name with --stack")
     _run([SAM, "build"])
     version.mark(version.BUILT)
     try:

@@ -1,10 +1,12 @@
-"""Names each function's version after what it holds, in the template that ``sam build`` made.
+"""Makes a deployment publish a Lambda version if, and only if, its content has changed.
 
-SAM makes a version whenever the hash in its logical id changes. Its own hash also counts the bucket
-that the code is uploaded to, tags and reserved concurrency, none of which a version holds: Lambda
-then publishes nothing, and the deployment fails with "A version for this Lambda function exists".
-The digest made here counts what a version holds as written in the template, and the files that were
-built. What CloudFormation alone knows, the values of parameters, is in ``VersionDescription``.
+CloudFormation creates a version whenever the hash that SAM puts into its logical id changes. SAM's
+own hash also covers the bucket that the code is uploaded to, tags and reserved concurrency, which
+are not part of a version. If only these change, Lambda publishes nothing, and the deployment fails
+with "A version for this Lambda function exists". The digest made here, in the template that
+``sam build`` has written, covers only what is part of a version: its properties as written in the
+template, and the built files. The values of parameters, which only CloudFormation knows, are in
+``VersionDescription``.
 """
 
 import copy
@@ -20,14 +22,14 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it warns of its own feature toggles
+logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it warns about its own feature toggles
 
 BUILT = Path(".aws-sam", "build", "template.yaml")
 
-# Properties of AWS::Lambda::Function that belong to the function and not to its versions. A new one
-# that is missing here costs a version too many, never a failure: see ``mark``.
+# Properties of AWS::Lambda::Function that belong to the function and not to its versions. If a new
+# one is missing here, an unnecessary version is published, but nothing fails: see ``mark``.
 _NOT_IN_A_VERSION = (
-    "Code",  # where the files are; what is in them counts by itself
+    "Code",  # the location of the files; their content is hashed by itself
     "CodeSigningConfigArn",
     "RecursiveLoop",
     "ReservedConcurrentExecutions",
@@ -36,10 +38,10 @@ _NOT_IN_A_VERSION = (
 
 
 def mark(template: Path) -> None:
-    """Add to each function of a built template the digest of what its version holds.
+    """Add to each function of a built template the digest of its version's content.
 
     SAM hashes ``AutoPublishCodeSha256`` instead of its own choice, and appends it to the function's
-    description. So a new version always differs from the last one, and Lambda publishes it.
+    description. So a new version always differs from the one before, and Lambda publishes it.
     """
     marked = yaml_parse(template.read_text())
     for name, digest in _digests(copy.deepcopy(marked), template.parent):
@@ -52,8 +54,8 @@ def _digests(written: dict[str, Any], built: Path) -> Iterator[tuple[str, str]]:
     for name, resource in written["Resources"].items():
         if resource["Type"] == "AWS::Serverless::Function":
             folders[name] = built / resource["Properties"]["CodeUri"]
-            resource["Properties"]["CodeUri"] = "s3://bucket/key"  # SAM takes no folder
-    session = boto3.Session(region_name="us-east-1")  # SAM wants one, and uses it nowhere here
+            resource["Properties"]["CodeUri"] = "s3://bucket/key"  # SAM accepts no folder here
+    session = boto3.Session(region_name="us-east-1")  # required, but not used here
     made = Translator({}, Parser(), boto_session=session).translate(written, {})
     for name, folder in folders.items():
         properties: dict[str, Any] = made["Resources"][name]["Properties"]

@@ -19,15 +19,15 @@ SAM_PYTHON = stack.ROOT / ".venv-sam" / "bin" / "python"
 CLAIMS = """\
 the stack can be deployed
 a signed cancel over HTTP ends as not_found
-one without a signature is refused
+a cancel without a signature is refused
 a cancel on the queue ends as not_found
 the queue refuses a message of more than 16 KiB
-the same code from another place makes no version
-a parameter of no function makes no version
-a parameter of all functions makes a version of each
-the aliases point to it
-it cancels
-a release undone by the alias cancels
+the same code uploaded elsewhere publishes no version
+a parameter that no function uses publishes no version
+a parameter that all functions use publishes a version of each
+the aliases point to the new versions
+the updated stack cancels
+the stack cancels after a rollback of the aliases
 the stack can be deleted
 Queue is retained
 DeadLetterQueue is retained
