@@ -1,4 +1,4 @@
-"""Takes out of a built function what it does not use; run by the Makefile, does not ship."""
+"""Removes what a built function does not use; run by the Makefile, not shipped."""
 
 import ast
 import json
@@ -10,27 +10,27 @@ UNUSED = (
     "*.dist-info",
     "bin",
     "certifi/tests",
-    "boto3/data/*",  # its resources
+    "boto3/data/*",  # boto3's resources; only its clients are used
     "aws_lambda_powertools/event_handler",
 )
-POWERTOOLS = ("jmespath_utils", "typing")  # of its utilities: what its logger imports
+POWERTOOLS = ("jmespath_utils", "typing")  # the utilities that its logger imports
 
-# boto3 imports this module for a base class of its settings for S3. Its package brings along
-# multiprocessing, takes longer to load than boto3 itself, and is used by transfers of files only.
+# boto3 imports this module for the base class of its S3 settings. The real package is only for
+# transfers of files. It imports multiprocessing and takes longer to load than boto3 itself.
 S3TRANSFER = "class TransferConfig: ...\n\n\nclass TransferManager: ...\n"
 
 
 def services() -> tuple[str, ...]:
-    """Return the AWS services that the code uses, as ``sms_cancel/aws.py`` names them."""
+    """Return the AWS services that the code uses, as listed in ``sms_cancel/aws.py``."""
     for node in ast.parse(Path("sms_cancel", "aws.py").read_text()).body:
         match node:
             case ast.Assign([ast.Name("SERVICES")], value):
                 return tuple(ast.literal_eval(value))
-    sys.exit("sms_cancel/aws.py must name the AWS services that the code uses in SERVICES")
+    sys.exit("sms_cancel/aws.py must list the AWS services that the code uses in SERVICES")
 
 
 def prune(folder: Path) -> None:
-    """Leave of botocore's data what our services need, a hundredth, and nothing that is unused."""
+    """Keep only the data that botocore needs for our services, and remove what is unused."""
     needed = services()
     data = folder / "botocore" / "data"
     if missing := [name for name in needed if not (data / name).is_dir()]:
@@ -38,7 +38,7 @@ def prune(folder: Path) -> None:
     for service in data.iterdir():
         if service.is_dir() and service.name not in needed:
             shutil.rmtree(service)
-    endpoints = data / "endpoints.json"  # read whole for each client, 1.3 MB
+    endpoints = data / "endpoints.json"  # 1.3 MB, read in full for each client
     document = json.loads(endpoints.read_text())
     for partition in document["partitions"]:
         partition["services"] = {

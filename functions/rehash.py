@@ -1,8 +1,9 @@
-"""Splits certifi's root certificates into a folder for OpenSSL; run by the Makefile, does not ship.
+"""Splits certifi's root certificates into a folder for OpenSSL; run by the Makefile, not shipped.
 
-OpenSSL finds a certificate in such a folder by its file name, a hash of its subject, and reads only
-that one. From certifi's single file it would read all of them for each connection. The hash is
-X509_NAME_hash(3), computed here because the `openssl` command computes one per process.
+OpenSSL finds a certificate in such a folder by its file name, which is a hash of its subject, and
+reads only that one. From certifi's single file, it would read all of them for each connection. The
+hash is that of X509_NAME_hash(3). It is computed here because the `openssl` command would have to
+be run once for each certificate.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from pathlib import Path
 
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", re.DOTALL)
 
-# Tags of DER (X.690), and how Python decodes those of text.
+# DER tags (X.690); for those of text, also the encoding.
 UTF8_STRING, SEQUENCE, SET, VERSION = 0x0C, 0x30, 0x31, 0xA0
 TEXTS = {
     UTF8_STRING: "utf-8",
@@ -51,7 +52,7 @@ def subject_hash(certificate: bytes) -> str:
 
 
 def _canonical_names(names: bytes) -> bytes:
-    """Return a set of names as OpenSSL compares them: in lower case, white space collapsed."""
+    """Return a set of names in OpenSSL's canonical form: lower case, white space collapsed."""
     canonical = []
     for _, name in _read(names):
         [(tag, oid), (value_tag, value)] = _read(name)
@@ -64,10 +65,10 @@ def _canonical_names(names: bytes) -> bytes:
 
 
 def _read(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield tag and content of each DER element."""
+    """Yield the tag and the content of each DER element."""
     while data:
         tag, length, begin = data[0], data[1], 2
-        if length & 0x80:  # the length of the length
+        if length & 0x80:  # the number of length bytes that follow
             begin += length & 0x7F
             length = int.from_bytes(data[2:begin])
         yield tag, data[begin : begin + length]
