@@ -15,8 +15,8 @@ UNUSED = (
 )
 POWERTOOLS = ("jmespath_utils", "typing")  # the utilities that its logger imports
 
-# boto3 imports this module for the base class of its S3 settings. The real package is only for
-# transfers of files. It imports multiprocessing and takes longer to load than boto3 itself.
+# boto3 imports this module for the base class of its S3 settings. The rest of the package is
+# for transferring files. It imports multiprocessing and takes longer to load than boto3 itself.
 S3TRANSFER = "class TransferConfig: ...\n\n\nclass TransferManager: ...\n"
 
 

@@ -35,7 +35,7 @@ UNKNOWN_ID = "999999999999"
 TIMEOUT_S = 120  # a log line takes seconds, an alarm up to two minutes
 SCHEDULE_S = 420  # the account watch first runs within six minutes; its log line takes seconds
 DELETION_S = 1800  # a VPC's network interfaces alone take up to 20 minutes to delete
-LOCAL = os.environ.get("AWS_ENDPOINT_URL")  # the local stack, on which the tests run this
+LOCAL = os.environ.get("AWS_ENDPOINT_URL")  # the endpoint of the local stack, if the tests run this
 
 
 class DeploymentError(Exception):

@@ -29,7 +29,7 @@ BUILT = Path(".aws-sam", "build", "template.yaml")
 # Properties of AWS::Lambda::Function that belong to the function and not to its versions. If a new
 # one is missing here, an unnecessary version is published, but nothing fails: see ``mark``.
 _NOT_IN_A_VERSION = (
-    "Code",  # the location of the files; their content is hashed by itself
+    "Code",  # the location of the files; their content is hashed separately
     "CodeSigningConfigArn",
     "RecursiveLoop",
     "ReservedConcurrentExecutions",

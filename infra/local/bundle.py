@@ -1,4 +1,4 @@
-"""The bundle as it is deployed on the local stack."""
+"""The bundle deployed on the local stack, and how it is used."""
 
 import json
 import time
@@ -19,7 +19,7 @@ LATELY_S = 40  # log lines arrive when their invocation ends, which may take 30 
 
 
 class Bundle:
-    """The deployed stack, with the calls of its callers and operators."""
+    """The deployed bundle, with what its callers and operators do."""
 
     def __init__(self, endpoint: str, outputs: dict[str, str]) -> None:
         self.endpoint = endpoint

@@ -170,7 +170,7 @@ class Provider:
         return 11 if self.account.credits <= 0 else None
 
     def plan(self, fault: Fault) -> None:
-        """Let something go wrong with the next calls; faults are taken in order."""
+        """Add a fault for the next calls; faults are used in order."""
         with self._lock:
             self.faults.append(replace(fault))  # a copy, because it counts down
 

@@ -54,7 +54,7 @@ class End(Enum):
 
 
 # A fault is a script for the wire: bytes to send, seconds to wait, an end. It gets a function that
-# executes the cancel, though only once, and returns the genuine answer.
+# executes the cancel, the first time it is called, and returns the genuine answer.
 Script = Iterator[bytes | float | End]
 Settle = Callable[[], Reply]
 

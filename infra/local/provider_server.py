@@ -1,7 +1,7 @@
 """The simulated SMS Partner over HTTP, on 127.0.0.1 only: `with serve(Provider("KEY")) as url:`.
 
     GET /v1/message-cancel, GET /v1/me    answers as SMS Partner does, or with a planned fault
-    GET /messages                         lists the messages for people, see `make run`:
+    GET /messages                         lists the messages, for people:
                                           [{"id": 300, "state": "scheduled", "dueInS": 86400}, ...]
     PUT /messages/300?dueInS=86400        schedules a message, or reschedules it
 

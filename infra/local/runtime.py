@@ -52,7 +52,7 @@ class Environment:
             raise TimeoutError(f"the function did not initialize within {timeout_s} s")
 
     def invoke(self, event: Any, timeout_s: float = 30.0) -> Ended:
-        """Run one invocation; raise TimeoutError where Lambda would end the environment."""
+        """Run one invocation; raise TimeoutError when Lambda would end the environment."""
         self._api.invocations.put((event, timeout_s))
         try:
             return self._api.ended.get(timeout=timeout_s)

@@ -16,7 +16,7 @@ def announce(stack: Stack, plan: Plan, chosen: Ids, file: str) -> None:
     source = file + (f", column {chosen.column}" if chosen.column else "")
     dropped = f", {chosen.duplicates:,} duplicates dropped" if chosen.duplicates else ""
     console.print(f"{len(chosen.ids):,} SMS to cancel, from {source}{dropped}")
-    console.print("one id may stand for up to 500 recipients, who can only be cancelled together")
+    console.print("one id may stand for up to 500 recipients; it is cancelled for all of them")
     console.print(f"stack {stack.name} in {stack.region}, {stack.api_url}")
     times = [time for time in plan.send_at.values() if time]
     if not times:
@@ -24,8 +24,8 @@ def announce(stack: Stack, plan: Plan, chosen: Ids, file: str) -> None:
         return
     now = stack.now()
     first, last = min(times), max(times)
-    leave = f"at {shown(first)}" if first == last else f"from {shown(first)} to {shown(last)}"
-    console.print(f"they go out {leave}; AWS's clock says {shown(now.astimezone(first.tzinfo))}")
+    when = f"at {shown(first)}" if first == last else f"from {shown(first)} to {shown(last)}"
+    console.print(f"they go out {when}; AWS's clock says {shown(now.astimezone(first.tzinfo))}")
     if len(plan.past()) < len(plan.ids):
         due = times[0] - CUT_OFF
         left = span((due - now).total_seconds())

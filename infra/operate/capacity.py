@@ -1,4 +1,4 @@
-"""What the stack can do, according to AWS. What it does not tell is assumed, and reported."""
+"""What the stack can do, according to AWS. What AWS does not tell is assumed, and announced."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -46,7 +46,7 @@ def look_up(stack: Stack) -> Capacity:
 
 
 def latency_s(stack: Stack) -> float:
-    """Return how long nine in ten calls to SMS Partner took at most in the last hour."""
+    """Return the 90th percentile of SMS Partner's latency in the last hour."""
     return _known("0.3 s is assumed for SMS Partner", 0.3, lambda: _latency_s(stack))
 
 

@@ -1,4 +1,4 @@
-"""How both commands read the dead-letter queue."""
+"""Reads the dead-letter queue, for both commands."""
 
 from datetime import datetime
 from typing import Any

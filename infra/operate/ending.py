@@ -29,7 +29,7 @@ class Ending(Exception):
 
 
 def run(name: str, again: str, command: Callable[[], ExitCode]) -> ExitCode:
-    """Run a command; say how it ended, what to do next first, and return its exit code.
+    """Run a command, say how it ended (first, what to do next) and return its exit code.
 
     ``again``: what happens if a command that stopped half-way is run again.
     """

@@ -78,8 +78,8 @@ class Follower:
     def _read_dead_letters(self) -> bool:
         """Read on for POLL_S; return whether the end of the queue was reached.
 
-        There, all become visible to others again. Thousands take minutes, so the log is read in
-        between.
+        If so, all are visible to others again. Thousands of messages take minutes, so the log must
+        be read in between.
         """
         until = time.monotonic() + POLL_S
         while self._outcomes.undecided and time.monotonic() < until:

@@ -15,11 +15,11 @@ from .times import span
 # the rate (make bench, growth).
 OWN_S = 0.224
 LOCAL_OWN_S, LOCAL_PER_SECOND = 0.05, 400
-START_S = 0.5  # until the first is tried: two functions start
+START_S = 0.5  # until the first is tried: two functions must start
 HEADROOM = 1.2  # times the concurrency that would just be enough
 MOST = 1000  # Lambda's maximum
 ACCEPTED_PER_SECOND = 900  # measured at the local stack's API (tests/README.md)
-WINDOW_S = 30  # a measured rate is that of the last half minute
+WINDOW_S = 30  # a rate is measured over the last half minute
 KNOWN_AFTER_S = 10  # after the first try; until then, functions may still be starting
 
 
@@ -63,7 +63,7 @@ def advice(
     per_second: float,
     most_per_second: float = inf,
 ) -> str:
-    """Return what to do now so that all are in time; no concurrency exceeds the most."""
+    """Return what to do now so that all are in time; the most is a limit at any concurrency."""
     late = f"{outlook.late:,} will be too late"
     if stack.is_local:
         return f"{late}: the local stack cannot go any faster"
@@ -92,7 +92,7 @@ class Forecast(NamedTuple):
     per_second: float
 
     def asked_s(self, number: int) -> float:
-        """Return in how many seconds the id with this number, from 1, is tried."""
+        """Return in how many seconds the id with this number is tried; the first is 1."""
         return START_S + (self.ahead + number) / self.per_second
 
     def outlook(self, cut_offs: Iterable[float], now_s: float) -> Outlook:
@@ -119,7 +119,7 @@ def ask(stack: Stack) -> Forecast:
 
 
 class Pace:
-    """How many were tried per second lately; ``idle_s``: for how long none was."""
+    """How many were tried per second lately; ``idle_s``: seconds since the last one."""
 
     def __init__(self) -> None:
         self._looks: deque[tuple[float, int]] = deque()
@@ -127,7 +127,7 @@ class Pace:
         self.idle_s = 0.0
 
     def look(self, at_s: float, tried: int) -> float:
-        """Take how many were tried so far; return the rate per second, 0 if not yet known."""
+        """Take the number tried so far; return the rate per second, 0 if not yet known."""
         if tried != self._tried:
             self._tried, self._moved_s = tried, at_s
         self.idle_s = at_s - self._moved_s

@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
 def read(data: bytes, wanted: Wanted = Wanted()) -> Ids:  # noqa: B008  it is immutable
     """Read the ids; unless all are certain, raise Ending, which lists what is wrong by line.
 
-    The text is read once with each possible delimiter; those that do not fit it find no ids.
+    The text is read once with each possible delimiter; one that does not fit finds no ids.
     """
     readings: list[Ids] = []
     refusals: list[tuple[bool, int, Ending]] = []
@@ -110,7 +110,7 @@ def _send_at(rows: list[Row], index: int, when: int, reader: Reader) -> dict[str
 
 
 def _mixed(rows: list[Row], when: int) -> list[str]:
-    """List the dates with day and month in another order than the first unambiguous date."""
+    """List the dates whose day and month are not in the order of the first unambiguous date."""
     known = [(row, which) for row in rows if (which := order(_cell(row, when)))]
     return [
         f"line {row.line}: {shown(_cell(row, when))} begins with the {which}, "

@@ -19,7 +19,7 @@ MANY = 0.1  # of all ids: a few failures are normal
 class Snapshot(NamedTuple):
     """The state at one moment; until a rate is measured, ``per_second`` is that of the forecast.
 
-    ``idle_s``: for how long none was tried, 0 if not too long; ``is_busy``: other messages were,
+    ``idle_s``: for how long none was tried, 0 if only briefly; ``is_busy``: other messages were,
     and about ``ahead`` more of them come first. ``missed``: how many undecided ids have passed
     their cut-off since the recall began. ``failed``: how many will be retried, by their latest
     outcome. The next cut-offs are Unix seconds.

@@ -64,6 +64,6 @@ def _parser() -> Parser:
     add("--yes", action="store_true", help="do not ask for confirmation")
     add("--wait", action="store_true", help="wait for all outcomes and write the results")
     add("--dry-run", action="store_true", help="check and forecast everything, but send nothing")
-    add("--results", type=Path, default=Path("results.csv"), help="%(default)s unless given")
+    add("--results", type=Path, default=Path("results.csv"), help="write them here (%(default)s)")
     add("--json", action="store_true", help=PROGRAMS)
     return parser

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from .times import CUT_OFF
 
 CHUNK = 1000  # ids in a request: the API takes no more
-# If send times differ, requests are smaller and fewer are in flight: at most a thousand ids, which
-# may reach the queue in any order.
+# If send times differ, requests are smaller and fewer are in flight, so that at most a thousand ids
+# at a time may reach the queue out of order.
 ORDERED_CHUNK, ORDERED_AT_ONCE = 250, 4
 AT_ONCE = 8  # requests in flight; the API allows a hundred
 # The ids of a request share one sendAt, the earliest of theirs. For the others it is too early by

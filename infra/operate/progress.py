@@ -60,7 +60,7 @@ def follow(stack: Stack, plan: Plan, known: Outcomes, results: Path, predicted: 
 
 
 def conclude(counts: Counter[str], results: Path) -> ExitCode:
-    """Report the outcomes, what to do next first; return the exit code."""
+    """Report the outcomes (first, what to do next) and return the exit code."""
     done, total = sum(counts[word] for word in DONE), counts.total()
     rows = [f"{count:>12,}  {word}" for word, count in counts.most_common()]
     rows.append(f"{done:,} of {total:,} are cancelled. The outcome of each is in {results}")

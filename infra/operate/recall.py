@@ -21,7 +21,7 @@ RENEW_S = 60  # after a longer pause at the question, the forecast is made again
 
 
 class Prepared(NamedTuple):
-    """What a recall needs to begin."""
+    """What a recall needs to start."""
 
     stack: Stack
     plan: Plan

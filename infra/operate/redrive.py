@@ -1,10 +1,10 @@
 """``redrive``: move cancels that can succeed now from the dead-letter queue back to the queue.
 
     redrive --stack NAME                         only count the dead letters by outcome
-    redrive --stack NAME api_key_rejected none   redrive those; "none" means without an outcome
+    redrive --stack NAME api_key_rejected none   redrive these; "none": those without an outcome
 
-Each message is sent to the queue before it is deleted from the dead-letter queue. So none is lost
-if this is killed; at worst a message is handled twice, which is harmless. SQS's own redrive
+Each message is sent to the queue before it is deleted from the dead-letter queue. If this is
+killed, no message is lost; at worst one is handled twice, which is harmless. SQS's own redrive
 (StartMessageMoveTask) cannot select by outcome, so it also moves messages that can only fail again.
 """
 
@@ -21,7 +21,7 @@ from .ending import ExitCode, console, run
 from .stack import explained, find
 
 AGAIN = "Run it again: the messages it had received are visible again within ten minutes."
-LATE_AT_MOST = 5  # batches in a row without an older message: then only new ones keep coming
+LATE_AT_MOST = 5  # batches in a row without an older message; after these, only new ones come
 
 
 @dataclass

@@ -28,7 +28,7 @@ SHOWN = 20  # wrong lines listed; with more, the file or the column itself is wr
 
 
 class Row(NamedTuple):
-    """A row that is not empty; ``cells`` are stripped of white space."""
+    """A row that is not empty. Its ``cells`` are stripped of white space."""
 
     line: int
     cells: list[str]

@@ -50,7 +50,7 @@ class Reader(NamedTuple):
         try:
             local = datetime(*self._date(found), *clock)  # type: ignore[arg-type]  # noqa: DTZ001
             time = self._place(local, found)
-            _ = time.astimezone(UTC) - CUT_OFF  # it must be valid, too
+            _ = time.astimezone(UTC) - CUT_OFF  # the cut-off must be valid, too
         except (ValueError, OverflowError):
             raise Unclear("is not a valid date and time") from None
         return time
