@@ -167,10 +167,10 @@ def try_doors(trial: Trial) -> None:
     else:
         trial.holds("the queue refuses a message of more than 16 KiB", seen=False)
     if not LOCAL and trial.expected == "api_key_rejected":
-        trial.holds("the alarm of a dead key is raised", _eventually(lambda: _raised(trial)))
+        trial.holds("the alarm for a dead key is raised", _eventually(lambda: _raised(trial)))
     if not LOCAL and trial.watched:  # the local stack would first run it in five minutes
         ran = _eventually(trial.account_watched, SCHEDULE_S)
-        trial.holds("the account watch runs by its schedule", ran)
+        trial.holds("the account watch runs on schedule", ran)
 
 
 def try_updates(trial: Trial) -> None:

@@ -1,4 +1,4 @@
-"""What the stack can do, according to AWS. What AWS does not tell is assumed, and announced."""
+"""What the stack can do, according to AWS. What AWS does not report is assumed, and printed."""
 
 from collections.abc import Callable
 from datetime import timedelta

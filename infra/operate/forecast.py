@@ -63,7 +63,7 @@ def advice(
     per_second: float,
     most_per_second: float = inf,
 ) -> str:
-    """Return what to do now so that all are in time; the most is a limit at any concurrency."""
+    """Return what to do now so that all are in time; no concurrency exceeds ``most_per_second``."""
     late = f"{outlook.late:,} will be too late"
     if stack.is_local:
         return f"{late}: the local stack cannot go any faster"

@@ -16,8 +16,7 @@ TOTALS = {"total", "totals", "grand total", "sum", "count", "somme", "summe", "g
 class Ids(NamedTuple):
     """The ids without duplicates, in the order of the file, and the name of their column.
 
-    ``duplicates``: how many were dropped. ``send_at``: when each SMS goes out; empty unless a
-    column was chosen for it.
+    ``duplicates``: how many were dropped; ``send_at``: when each SMS goes out, if a column says so.
     """
 
     ids: list[str]

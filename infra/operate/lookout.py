@@ -66,7 +66,7 @@ class Snapshot(NamedTuple):
 
 
 class Lookout:
-    """Predicts when the last is tried: at the measured rate, until then at that of the forecast."""
+    """Predicts when the last will be tried, from the measured rate or, until then, the forecast."""
 
     def __init__(
         self, stack: Stack, plan: Plan, known: Outcomes, predicted: forecast.Forecast

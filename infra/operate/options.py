@@ -57,7 +57,7 @@ def _parser() -> Parser:
     when = parser.add_mutually_exclusive_group()
     at = f"when the SMS go out, such as {times.example()}"
     when.add_argument("--send-at", metavar="TIME", help=at)
-    when.add_argument("--send-at-column", metavar="NAME", help="the column of the send times")
+    when.add_argument("--send-at-column", metavar="NAME", help="the column with the send times")
     add("--timezone", metavar="ZONE", help="for times without an offset, such as Europe/Paris")
     add("--day-first", action="store_true", help="read 03/04/2030 as 3 April")
     add("--column", metavar="NAME", help="the column of the CSV that holds the ids")
