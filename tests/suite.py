@@ -13,7 +13,8 @@ from xdist.scheduler import LoadScopeScheduling
 SILENCE_S = 20
 # What takes longest comes first, so that no process is left alone with it at the end.
 LONGEST = ("deployed/", "test_try_account.py", "test_run.py", "test_pipeline.py", "test_build.py",
-           "test_requirements.py", "test_recall.py", "test_hanging_aws.py", "test_worker.py")  # fmt: skip
+           "test_requirements.py", "test_recall.py", "test_hanging_aws.py",
+           "test_worker.py")  # fmt: skip
 
 
 class OneStack(LoadScopeScheduling):
