@@ -11,6 +11,7 @@ import pytest
 
 from infra.local.stack import ROOT
 from sms_cancel import aws
+from tests.bench import contenders
 
 SAM = ROOT / ".venv-sam" / "bin" / "sam"
 POWERTOOLS = ("jmespath_utils", "typing")
@@ -137,6 +138,19 @@ def test_what_is_compiled_is_compiled_for_lambda(built):
 def test_the_nested_template_is_found_from_the_built_one(built):
     [url] = re.findall(r"TemplateURL: (.+)", (built / "template.yaml").read_text())
     assert "AWS::CloudWatch::Dashboard" in (built / url).read_text()
+
+
+@pytest.mark.parametrize("step", [*contenders.STEPS, contenders.SHIPPED])
+def test_each_step_that_is_measured_is_one_of_the_build(step, tmp_path):
+    ended = subprocess.run(
+        ["make", "--dry-run", "-C", ROOT / "functions", step],
+        env=os.environ | {"FOLDER": str(tmp_path), "ARTIFACTS_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "pip install" in ended.stdout
 
 
 def test_a_build_without_a_manifest_fails(project, tmp_path):
