@@ -36,7 +36,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled", Kind.DONE, 200, "The SMS is cancelled and will not be sent."
     ALREADY_CANCELLED = "already_cancelled", Kind.DONE, 200, "The SMS was already cancelled and will not be sent."
     NOT_FOUND = "not_found", Kind.FINAL, 404, "SMS Partner knows no message with this id: check the id, and that it belongs to this account."
-    TOO_LATE = "too_late", Kind.FINAL, 409, "The SMS leaves in less than five minutes, so SMS Partner no longer cancels it: warn its recipients."
+    TOO_LATE = "too_late", Kind.FINAL, 409, "The SMS goes out in less than five minutes, so SMS Partner no longer cancels it: warn its recipients."
     ALREADY_SENT = "already_sent", Kind.FINAL, 409, "The SMS has been sent and cannot be cancelled: warn its recipients."
     INVALID_REQUEST = "invalid_request", Kind.FINAL, 400, "messageId must be 1 to 20 digits, as SMS Partner returned it when the SMS was scheduled."
     API_KEY_REJECTED = "api_key_rejected", Kind.BLOCKED, 502, "SMS Partner rejects the API key: ask again once the operator has replaced it."
