@@ -16,7 +16,7 @@ from sms_cancel.outcome import Kind
 # For a refetched key, a dead letter, a visibility change, an alert, an event, and the code itself.
 RESERVE_S = 5 * aws.CALL_S + 0.5
 RETRY_BEFORE_S = 10  # before the cut-off, to allow for redelivery
-MAX_THREADS = 20  # ten take 1.7 times as long for a hundred messages, forty no less (make bench)
+MAX_THREADS = 20  # ten take 1.5 times as long for a hundred messages, forty no less (make bench)
 
 MAX_DELAY_S = 120  # the longest wait once the key or the credits are restored
 

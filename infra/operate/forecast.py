@@ -13,7 +13,7 @@ from .times import span
 # What a batch of ten takes in addition to SMS Partner's answer, with 256 MB (tests/README.md,
 # memory). The local stack takes less, because nothing throttles its functions, but two cores limit
 # the rate (make bench, growth).
-OWN_S = 0.224
+OWN_S = 0.097
 LOCAL_OWN_S, LOCAL_PER_SECOND = 0.05, 400
 START_S = 0.5  # until the first is tried: two functions must start
 HEADROOM = 1.2  # times the concurrency that would just be enough
