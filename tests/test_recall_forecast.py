@@ -72,8 +72,8 @@ def test_it_is_made_of_the_concurrency_and_the_latency_of_the_last_hour(dry_run,
     assert "the last is tried in 4 s\n" in said
     door.concurrency, door.latencies_ms, door.waiting = 10, [50, 276], 2000
     said, _ = dry_run(ids(1000))
-    assert "about 200 per second (MaximumConcurrency 10, SMS Partner answers in 0.28 s)" in said
-    assert "after 2,000 that are already waiting: the last is tried in 16 s\n" in said
+    assert "about 268 per second (MaximumConcurrency 10, SMS Partner answers in 0.28 s)" in said
+    assert "after 2,000 that are already waiting: the last is tried in 12 s\n" in said
 
 
 def test_where_all_are_in_time_it_says_by_how_much(dry_run):
