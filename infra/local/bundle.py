@@ -15,7 +15,7 @@ from infra.local import stack
 
 ROOT_USER = {"access_key": "test", "secret_key": "test"}
 VALUES = 150  # CloudWatch accepts no more in one datum
-LATELY_S = 40  # log lines arrive when their invocation ends, which may take 30 s or more
+LATE_S = 40  # log lines arrive when their invocation ends, which may take 30 s or more
 
 
 class Bundle:
@@ -145,10 +145,13 @@ class Bundle:
             yield from (event["message"] for event in page["events"])
             page = self.logs.get_log_events(**place, nextToken=page["nextForwardToken"])
 
-    def settled(self, seen: set[str]) -> Iterator[str]:
-        """Yield the log lines of recently settled cancels that are not yet in ``seen``."""
+    def settled(self, seen: set[str], since: float) -> Iterator[str]:
+        """Yield the log lines of cancels settled since then that are not yet in ``seen``.
+
+        ``since`` (of ``time.time``) is when the log was last read: what was late then is read too.
+        """
         wanted = {
-            "startTime": int((time.time() - LATELY_S) * 1000),
+            "startTime": int((since - LATE_S) * 1000),
             "filterPattern": '"cancel settled"',
         }
         for group in self._log_groups():

@@ -23,7 +23,8 @@ from infra.local.provider_server import serve
 
 DAY_S = 24 * 3600
 TIMEOUT_S = 120
-POLL_PAUSE_FACTOR = 9  # the pause after reading the log, in multiples of the time it took
+POLL_PAUSE_S = 0.5  # the shortest pause after reading the log
+POLL_PAUSE_FACTOR = 9  # the pause is at least nine times as long as reading the log took
 ANNOUNCEMENT = stack.BUILD / f"local-stack-{os.getpid()}.json"  # one for each `make run` that is up
 
 
@@ -206,16 +207,18 @@ def remove_stale_announcements(folder: Path) -> None:
 def follow(bundle: Bundle, seen: set[str]) -> None:
     """Print the outcome of each further cancel, until interrupted.
 
-    Each round reads the last LATELY_S of the log again. That takes long during a recall, so the
-    pauses grow with it; otherwise the local stack would have no time for the recall itself.
+    Reading the log takes long during a recall, so the pauses grow with it; otherwise the local
+    stack would have no time for the recall itself.
     """
+    read_at = time.time()
     while True:
-        begun_at = time.monotonic()
-        lines = list(bundle.settled(seen))
+        begun_at = time.time()
+        lines = list(bundle.settled(seen, read_at))
         bundle.put_latencies(lines)
         for line in lines:
             say("cancel settled", told(json.loads(line)))
-        time.sleep(max(0.5, POLL_PAUSE_FACTOR * (time.monotonic() - begun_at)))
+        read_at = begun_at
+        time.sleep(max(POLL_PAUSE_S, POLL_PAUSE_FACTOR * (time.time() - begun_at)))
 
 
 def told(line: dict[str, object]) -> str:
@@ -249,7 +252,7 @@ def main() -> int:
             for message_id in (310, 311, 312):
                 provider.schedule(message_id, DAY_S)
             seen: set[str] = set()
-            bundle.put_latencies(bundle.settled(seen))  # those of the demonstration
+            bundle.put_latencies(bundle.settled(seen, time.time()))  # those of the demonstration
             if not real_key:  # `recall --local` must never reach a real SMS
                 exits.enter_context(announced(bundle, ANNOUNCEMENT))
             explain(bundle, url)

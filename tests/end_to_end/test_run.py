@@ -13,7 +13,9 @@ from contextlib import contextmanager
 import pytest
 
 from conftest import KEY, leaks
+from infra.local import run as local_run
 from infra.local import stack
+from infra.local.bundle import Bundle
 
 from .conftest import LOCAL_PYTHON, eventually
 
@@ -239,3 +241,52 @@ def test_with_a_key_it_says_that_the_provider_is_real(environment, project):
         assert not re.search("recall|SendMessage|messages/[0-9]", printed)
         assert "messages/MESSAGE_ID" in printed
         assert announced(project) == []  # so that no `recall --local` cancels a real SMS
+
+
+class Clock:
+    """Time that passes only where somebody waits."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def time(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        if self.now > 300:
+            raise KeyboardInterrupt
+
+
+def test_however_long_it_takes_to_read_the_log_no_cancel_is_left_out(monkeypatch, capsys):
+    """As during a large recall: each look takes 7 s, and a line comes 30 s after its time."""
+    clock = Clock()
+    logged = {json.dumps({"message_id": str(second)}): second for second in range(200)}
+
+    class Slow(Bundle):
+        def __init__(self):
+            self.logs = self
+
+        def _log_groups(self):
+            return ["group"]
+
+        def get_paginator(self, _):
+            return self
+
+        def paginate(self, startTime, **_):  # noqa: N803  boto3's name
+            clock.sleep(7)
+            events = [
+                {"message": line}
+                for line, second in logged.items()
+                if startTime <= second * 1000 <= (clock.now - 30) * 1000
+            ]
+            return [{"events": events}]
+
+        def put_latencies(self, lines):
+            pass
+
+    monkeypatch.setattr(local_run, "time", clock)
+    with pytest.raises(KeyboardInterrupt):
+        local_run.follow(Slow(), set())
+    printed = re.findall(r"message_id=(\d+)", capsys.readouterr().out)
+    assert sorted(map(int, printed)) == list(range(200))
