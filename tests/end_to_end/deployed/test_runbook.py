@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,10 +41,12 @@ def known(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def aws_cli(_bundle, known):
+def aws_cli(_bundle):
     """What the AWS CLI needs to know of the local stack, while its commands are served."""
+    # Not in pytest's folder, because the path of a socket may have only a hundred characters.
+    folder = tempfile.TemporaryDirectory()
     place = {
-        "AWS_CLI_SOCKET": str(known / "socket"),
+        "AWS_CLI_SOCKET": f"{folder.name}/socket",
         "AWS_ENDPOINT_URL": _bundle.endpoint,
         "AWS_CA_BUNDLE": stack.ca_file(_bundle.endpoint),
         "AWS_DEFAULT_REGION": stack.REGION,
@@ -53,6 +56,7 @@ def aws_cli(_bundle, known):
         assert served.stdout.readline() == b"ready\n"
         yield place
         served.kill()
+    folder.cleanup()
 
 
 @pytest.fixture
