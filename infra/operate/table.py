@@ -65,9 +65,8 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return data.decode(
-            "cp1252", errors="replace"
-        )  # Excel's "CSV"; ids are ASCII in any encoding
+        # What Excel calls CSV; ids are ASCII in any encoding.
+        return data.decode("cp1252", errors="replace")
 
 
 def split(text: str) -> list[tuple[str, str]]:
