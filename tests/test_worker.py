@@ -659,3 +659,16 @@ def test_a_bug_in_reporting_changes_no_outcome(cloud, work, provider, monkeypatc
     monkeypatch.setattr(report.alerts, "publish", fail)
     assert work(cloud.queue_event('{"messageId": 300}')) == []
     assert written.logged("bug")[0]["error"] == "RuntimeError"
+
+
+@pytest.mark.parametrize("message_id", [300, 999])
+def test_a_record_without_its_time_is_cancelled_and_not_dead_lettered_with_each_try(
+    message_id, cloud, work, provider, written
+):
+    event = cloud.queue_event(json.dumps({"messageId": message_id}))
+    del event["Records"][0]["attributes"]["SentTimestamp"]
+    assert len(work(event)) == 1
+    assert provider.calls.total() == 1
+    assert provider.state(300) == ("cancelled" if message_id == 300 else "scheduled")
+    assert cloud.dead_letters() == []
+    assert written.logged("bug")[0]["error"] == "KeyError"

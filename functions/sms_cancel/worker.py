@@ -61,14 +61,13 @@ def _handle(record: Record, ends_at: float) -> Handled:
     margin_s = None
     try:
         asked, count = request.read(record["body"]), _receive_count(record)
-        sent_at_ms = int(record["attributes"]["SentTimestamp"])
         margin_s = asked.margin_s(time.time())
         if time.monotonic() < ends_at:
             if asked.doubt and count == 1:  # a retry would only repeat it
                 telemetry.logger.warning(asked.doubt, extra={"message_id": asked.message_id})
             result = cancellation.cancel(asked, ends_at)
+            age_ms = round(result.ended_at * 1000) - int(record["attributes"]["SentTimestamp"])
             disposition = _dispose(record, result)
-            age_ms = round(result.ended_at * 1000) - sent_at_ms
             fields = {"disposition": disposition, "receive_count": count, "queue_age_ms": age_ms}
             report.log(result, door="queue", **fields)
             return Handled(record, result, is_settled=disposition != "retry")
