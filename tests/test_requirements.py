@@ -1,11 +1,13 @@
 """The lock, and the two requirements.txt that are exported from it for those who do not use uv."""
 
+import hashlib
+import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from importlib import metadata
+from zipfile import ZipFile
 
 import pytest
 from packaging.requirements import Requirement
@@ -122,24 +124,79 @@ def is_3_11():
 
 @pytest.fixture(scope="module")
 def oldest_pip(tmp_path_factory):
-    """Python 3.11 with the oldest pip, which the newest one brings there."""
+    """Python 3.11 with the oldest pip."""
     folder = tmp_path_factory.mktemp("oldest")
     subprocess.run([PYTHON_3_11, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
-    newest = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-    subprocess.run([*newest, "install", "--quiet", f"pip=={OLDEST_PIP}"], check=True)
+    subprocess.run(
+        [UV, "pip", "install", "-q", "--python", python, f"pip=={OLDEST_PIP}"], check=True
+    )
     return [python, "-m", "pip", "--disable-pip-version-check"]
 
 
-@pytest.mark.skipif(not is_3_11(), reason="neither python3.11 nor python3 is Python 3.11")
-@pytest.mark.parametrize("path", EXPORTED)
-def test_the_oldest_pip_takes_what_is_exported(path, oldest_pip):
-    version = subprocess.run([*oldest_pip, "--version"], capture_output=True, text=True, check=True)
-    assert version.stdout.startswith(f"pip {OLDEST_PIP} ")
-    resolved = subprocess.run(
-        [*oldest_pip, "install", "--quiet", "--dry-run", "--requirement", ROOT / path],
+def install(pip, *arguments, environment=None):
+    return subprocess.run(
+        [*pip, "install", "--quiet", "--dry-run", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
+        env=environment,
     )
-    assert resolved.returncode == 0, resolved.stderr
+
+
+needs_3_11 = pytest.mark.skipif(
+    not is_3_11(), reason="neither python3.11 nor python3 is Python 3.11"
+)
+
+
+@needs_3_11
+def test_the_oldest_pip_takes_what_ships(oldest_pip):
+    ended = install(oldest_pip, "--requirement", ROOT / "functions/requirements.txt")
+    assert ended.returncode == 0, ended.stderr
+
+
+def publish(index, name, version, text):
+    """Add a wheel that holds nothing but its metadata to a package index; return its hash."""
+    stem = f"{name.replace('-', '_')}-{version}"
+    wheel = index / name / f"{stem}-py3-none-any.whl"
+    wheel.parent.mkdir(exist_ok=True)
+    with ZipFile(wheel, "w") as archive:
+        archive.writestr(f"{stem}.dist-info/METADATA", text)
+        archive.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+    with (wheel.parent / "index.html").open("a") as page:
+        page.write(f'<a href="{wheel.name}">{wheel.name}</a>\n')
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
+def described(name):
+    try:
+        return metadata.distribution(name).read_text("METADATA")
+    except metadata.PackageNotFoundError:
+        assert name in {"colorama", "uv"}  # for Windows, and in an environment of its own
+        return f"Metadata-Version: 2.1\nName: {name}\n"
+
+
+@needs_3_11
+@pytest.mark.parametrize(("lost", "says"), [("", ""), ("[toml]", "versions pinned with ==")])
+def test_the_oldest_pip_takes_all_of_it_whatever_is_published(lost, says, oldest_pip, tmp_path):
+    """The requirements of the real packages, on an index where each has a newer version."""
+    exported = (ROOT / "requirements.txt").read_text().replace(lost, "")
+    pinned = []
+    for pin, name, version in re.findall(
+        r"^(([a-z0-9-]+)\S*==(\S+)[^\\]*)", exported, re.MULTILINE
+    ):
+        unversioned = re.sub(r"(?m)^Version: .*\n", "", described(name), count=1)
+        digests = [
+            publish(tmp_path, name, each, f"Version: {each}\n{unversioned}")
+            for each in (version, "9999")
+        ]
+        pinned.append(f"{pin} --hash=sha256:{digests[0]}")
+    (tmp_path / "requirements.txt").write_text("\n".join(pinned))
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "PIP_"}
+    ended = install(
+        oldest_pip,
+        *("--index-url", tmp_path.as_uri(), "--requirement", tmp_path / "requirements.txt"),
+        environment=environment | {"PIP_CONFIG_FILE": os.devnull},  # no other index
+    )
+    assert bool(ended.returncode) is bool(lost), ended.stderr
+    assert says in ended.stderr
