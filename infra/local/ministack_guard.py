@@ -9,12 +9,15 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
+
+MINISTACK = Path(__file__).with_name("ministack_log.py")
 
 
 def guard(folder: str) -> None:
     """Run ministack in its folder; at the end, kill it with its functions and remove the folder."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "ministack"],
+        [sys.executable, str(MINISTACK)],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # a process group of its own, which includes its functions
