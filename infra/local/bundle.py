@@ -15,6 +15,7 @@ from infra.local import stack
 
 ROOT_USER = {"access_key": "test", "secret_key": "test"}
 VALUES = 150  # CloudWatch accepts no more in one datum
+MOST_LINES = 10_000  # that ministack returns, without a token for the next page
 LATE_S = 40  # log lines arrive when their invocation ends, which may take 30 s or more
 
 
@@ -128,22 +129,25 @@ class Bundle:
                 return {"body": message["Body"], **texts}
         return None
 
-    def log_lines(self, function: str = "") -> Iterator[str]:
-        """Yield what all functions, or those with this in their name, wrote to their logs."""
-        for group in (each for each in self._log_groups() if function in each):
-            for page in self.logs.get_paginator("describe_log_streams").paginate(
-                logGroupName=group
-            ):
-                for each in page["logStreams"]:
-                    yield from self._lines(group, each["logStreamName"])
+    def log_lines(self, function: str = "", pattern: str = "") -> Iterator[str]:
+        """Yield what all functions, or those with this in their name, logged; in order of time.
 
-    def _lines(self, group: str, stream: str) -> Iterator[str]:
-        # Not with filter_log_events, which returns at most 10,000 lines in ministack.
-        place = {"logGroupName": group, "logStreamName": stream, "startFromHead": True}
-        page = self.logs.get_log_events(**place)
-        while page["events"]:
-            yield from (event["message"] for event in page["events"])
-            page = self.logs.get_log_events(**place, nextToken=page["nextForwardToken"])
+        ``pattern`` is CloudWatch's filter pattern.
+        """
+        until_ms = int(time.time() * 1000) + 1
+        for group, since_ms in self._log_groups().items():
+            if function in group:
+                yield from self._lines(group, pattern, since_ms, until_ms)
+
+    def _lines(self, group: str, pattern: str, since_ms: int, until_ms: int) -> Iterator[str]:
+        times = {"startTime": since_ms, "endTime": until_ms - 1}
+        found = self.logs.filter_log_events(logGroupName=group, filterPattern=pattern, **times)
+        if len(found["events"]) < MOST_LINES:
+            yield from (event["message"] for event in found["events"])
+        else:
+            middle_ms = (since_ms + until_ms) // 2
+            yield from self._lines(group, pattern, since_ms, middle_ms)
+            yield from self._lines(group, pattern, middle_ms, until_ms)
 
     def settled(self, seen: set[str], since: float) -> Iterator[str]:
         """Yield the log lines of cancels settled since then that are not yet in ``seen``.
@@ -178,5 +182,7 @@ class Bundle:
             }
             self._cloudwatch.put_metric_data(Namespace="SmsCancel", MetricData=[datum])
 
-    def _log_groups(self) -> list[str]:
-        return [each["logGroupName"] for each in self.logs.describe_log_groups()["logGroups"]]
+    def _log_groups(self) -> dict[str, int]:
+        """Return the log groups, with when each was created (Unix milliseconds)."""
+        groups = self.logs.describe_log_groups()["logGroups"]
+        return {each["logGroupName"]: each["creationTime"] for each in groups}

@@ -137,11 +137,10 @@ class Torture:
     def falsely_done(self) -> set[int]:
         """Return the ids that a log line calls done and the provider does not."""
         done = set()
-        for line in self.bundle.log_lines("Worker"):
-            if '"cancel settled"' in line:
-                settled = json.loads(line)
-                if settled["outcome"] in ("cancelled", "already_cancelled"):
-                    done.add(int(settled["message_id"]))
+        for line in self.bundle.log_lines("Worker", '"cancel settled"'):
+            settled = json.loads(line)
+            if settled["outcome"] in ("cancelled", "already_cancelled"):
+                done.add(int(settled["message_id"]))
         assert done, "no log line was found, so none was checked"
         states = {each.id: each.cancelled for each in self.provider.messages()}
         # The log of a bundle that serves others too has ids that are none of ours.

@@ -181,7 +181,7 @@ def test_a_dead_key_is_an_alert_in_a_queue_that_is_subscribed_to_the_topic(bundl
 def test_each_cancel_is_one_line_in_the_log(bundle, provider):
     provider.schedule(424242, 3600)
     bundle.delete(424242)
-    lines = [line for line in bundle.log_lines() if '"424242"' in line]
+    lines = bundle.log_lines(pattern='"424242"')
     [line] = [json.loads(line) for line in lines if line.startswith("{")]
     assert (line["message"], line["level"]) == ("cancel settled", "INFO")
     assert (line["service"], line["outcome"], line["code"]) == ("sms-cancel", "cancelled", 200)

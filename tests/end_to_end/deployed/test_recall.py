@@ -238,7 +238,7 @@ def schedule_campaign(provider):
 
 def recall_id(bundle):
     """Return the id that the last recall gave to what it sent."""
-    queued = [json.loads(each) for each in bundle.log_lines() if '"cancels queued"' in each]
+    queued = [json.loads(each) for each in bundle.log_lines(pattern='"cancels queued"')]
     recalled = [each for each in queued if "recall_id" in each]
     return max(recalled, key=lambda each: each["timestamp"])["recall_id"]
 
