@@ -8,14 +8,17 @@ import sys
 import time
 from collections.abc import Iterator
 from functools import cache
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlsplit
 
 import boto3
 import botocore.loaders
 import botocore.session
 import pytest
 from moto import mock_aws
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.core import models
+from moto.secretsmanager.models import secretsmanager_backends
+from moto.sns.models import sns_backends
 from moto.sqs.models import Queue, sqs_backends
 
 from infra.local.provider import Provider
@@ -167,29 +170,28 @@ def provider_url(provider, monkeypatch) -> Iterator[str]:
 
 
 class Cloud:
-    """The bundle's AWS resources, as moto has them."""
+    """The bundle's AWS resources, as moto has them; made past its API, which takes longer."""
 
     def __init__(self, monkeypatch, clients):
         self.secrets, self.sqs, self.sns = clients
-        self.secret_arn = self.secrets.create_secret(Name="key", SecretString=KEY)["ARN"]
-        self.topic_arn = self.sns.create_topic(Name="alerts")["TopicArn"]
+        self.secret_arn = secretsmanager_backends[ACCOUNT][REGION]._add_secret("key", KEY)[0].arn
         self.queue_url = self._create_queue("queue")
         self.dead_letter_queue_url = self._create_queue("dead-letters")
         self.alert_queue_url = self._create_queue("alert-reader")
-        self.sns.subscribe(
-            TopicArn=self.topic_arn,
-            Protocol="sqs",
-            Endpoint=self._arn(self.alert_queue_url),
-            Attributes={"RawMessageDelivery": "true"},
-        )
+        topics = sns_backends[ACCOUNT][REGION]
+        self.topic_arn = topics.create_topic("alerts").arn
+        reader = topics.subscribe(self.topic_arn, self._arn(self.alert_queue_url), "sqs")
+        topics.set_subscription_attributes(reader.arn, "RawMessageDelivery", "true")
         monkeypatch.setenv("API_KEY_SECRET_ARN", self.secret_arn)
         monkeypatch.setenv("ALERT_TOPIC_ARN", self.topic_arn)
         monkeypatch.setenv("QUEUE_URL", self.queue_url)
         monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", self.dead_letter_queue_url)
         monkeypatch.setenv("MAX_RECEIVE_COUNT", "70")
 
-    def _create_queue(self, name: str) -> str:
-        return self.sqs.create_queue(QueueName=name)["QueueUrl"]
+    @staticmethod
+    def _create_queue(name: str) -> str:
+        queue = sqs_backends[ACCOUNT][REGION].create_queue(name)
+        return queue.url(urlsplit(f"https://sqs.{REGION}.amazonaws.com"))
 
     @staticmethod
     def _arn(queue_url: str) -> str:
@@ -244,17 +246,17 @@ class Cloud:
 
     def queued(self) -> list[dict]:
         """Return what the messages of the queue say, and leave them there."""
-        queue = sqs_backends["123456789012"][REGION].queues["queue"]
+        queue = sqs_backends[ACCOUNT][REGION].queues["queue"]
         return [json.loads(message.body) for message in queue._messages]
 
     def groups(self) -> set[str]:
         """Return the message groups of what is on the queue."""
-        queue = sqs_backends["123456789012"][REGION].queues["queue"]
+        queue = sqs_backends[ACCOUNT][REGION].queues["queue"]
         return {message.group_id for message in queue._messages}
 
     def visible_in_s(self) -> dict[str, float]:
         """Return for each message of the queue, by its body, when SQS shows it again."""
-        queue = sqs_backends["123456789012"][REGION].queues["queue"]
+        queue = sqs_backends[ACCOUNT][REGION].queues["queue"]
         return {m.body: m.visible_at / 1000 - time.time() for m in queue._messages}
 
 
