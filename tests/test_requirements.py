@@ -20,7 +20,6 @@ EXPORTED = {
     "requirements.txt": ("--group", "code", "--group", "uv"),
     "functions/requirements.txt": ("--only-group", "functions"),
 }
-LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
 
 
 def pins(text):
@@ -106,7 +105,8 @@ def test_what_ships_needs_no_condition():
 
 def test_what_builds_the_project_is_what_the_lock_brings():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    [locked] = [each["version"] for each in LOCK["package"] if each["name"] == "uv"]
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())
+    [locked] = [each["version"] for each in lock["package"] if each["name"] == "uv"]
     assert project["build-system"]["requires"] == [f"uv_build=={locked}"]
     assert project["tool"]["uv"]["required-version"] == f"=={locked}"
 
