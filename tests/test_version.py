@@ -2,7 +2,8 @@
 
 import json
 import re
-from functools import partial
+from copy import deepcopy
+from functools import cache, partial
 from pathlib import Path
 
 import boto3
@@ -22,10 +23,13 @@ DOORS = FUNCTIONS[:2]
 OF_NO_VERSION = {"Code", "ReservedConcurrentExecutions", "Tags"}
 
 
+parsed = cache(yaml_parse)
+
+
 def deploy_into(folder: Path, text: str = WRITTEN, code: str = "1", bucket: str = "one") -> dict:
     """Return what CloudFormation is given by a deployment: of a text, code and bucket."""
     template = folder / "template.yaml"
-    built = yaml_parse(text)  # as `sam build` leaves it
+    built = deepcopy(parsed(text))  # as `sam build` leaves it
     for name in FUNCTIONS:
         built["Resources"][name]["Properties"]["CodeUri"] = name
         folder.joinpath(name, "sms_cancel").mkdir(parents=True, exist_ok=True)
