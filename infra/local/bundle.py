@@ -129,14 +129,15 @@ class Bundle:
                 return {"body": message["Body"], **texts}
         return None
 
-    def log_lines(self, function: str = "", pattern: str = "") -> Iterator[str]:
+    def log_lines(self, function: str = "", pattern: str = "", since: float = 0.0) -> Iterator[str]:
         """Yield what all functions, or those with this in their name, logged; in order of time.
 
-        ``pattern`` is CloudWatch's filter pattern.
+        ``pattern`` is CloudWatch's filter pattern, ``since`` a time of ``time.time``.
         """
         until_ms = int(time.time() * 1000) + 1
-        for group, since_ms in self._log_groups().items():
+        for group, created_ms in self._log_groups().items():
             if function in group:
+                since_ms = max(created_ms, int(since * 1000))
                 yield from self._lines(group, pattern, since_ms, until_ms)
 
     def _lines(self, group: str, pattern: str, since_ms: int, until_ms: int) -> Iterator[str]:
@@ -154,17 +155,9 @@ class Bundle:
 
         ``since`` (of ``time.time``) is when the log was last read: what was late then is read too.
         """
-        wanted = {
-            "startTime": int((since - LATE_S) * 1000),
-            "filterPattern": '"cancel settled"',
-        }
-        for group in self._log_groups():
-            for page in self.logs.get_paginator("filter_log_events").paginate(
-                logGroupName=group, **wanted
-            ):
-                messages = [each["message"] for each in page["events"]]
-                yield from (each for each in messages if each not in seen)
-                seen.update(messages)
+        lines = list(self.log_lines(pattern='"cancel settled"', since=since - LATE_S))
+        yield from (each for each in lines if each not in seen)
+        seen.update(lines)
 
     def put_latencies(self, lines: Iterable[str]) -> None:
         """Put the ProviderLatency of these log lines into CloudWatch.

@@ -265,22 +265,11 @@ def test_however_long_it_takes_to_read_the_log_no_cancel_is_left_out(monkeypatch
 
     class Slow(Bundle):
         def __init__(self):
-            self.logs = self
+            """Do without a deployed one."""
 
-        def _log_groups(self):
-            return ["group"]
-
-        def get_paginator(self, _):
-            return self
-
-        def paginate(self, startTime, **_):  # noqa: N803  boto3's name
+        def log_lines(self, *, pattern, since):
             clock.sleep(7)
-            events = [
-                {"message": line}
-                for line, second in logged.items()
-                if startTime <= second * 1000 <= (clock.now - 30) * 1000
-            ]
-            return [{"events": events}]
+            return [line for line, second in logged.items() if since <= second <= clock.now - 30]
 
         def put_latencies(self, lines):
             pass
