@@ -20,8 +20,12 @@ def test_a_test_that_is_collected_twice_fails_the_run(tmp_path, processes):
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_it.py").write_text(TESTS)
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *processes, str(tmp_path)],
-        env={"PYTHONPATH": str(Path(__file__).parent), "PATH": "/usr/bin:/bin"},
+        [sys.executable, "-m", "pytest", "-p", "xdist", *processes, str(tmp_path)],
+        env={
+            "PYTHONPATH": str(Path(__file__).parent),
+            "PATH": "/usr/bin:/bin",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # the others take seconds to import
+        },
         cwd=tmp_path,
         capture_output=True,
         text=True,

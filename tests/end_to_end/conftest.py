@@ -16,6 +16,14 @@ def artifacts() -> Path:
     return stack.built()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _sam_asks_often():
+    """Have the SAM CLI not wait five seconds before it looks how a deployment goes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAM_CLI_POLL_DELAY", "0.2")
+        yield
+
+
 def eventually(condition):
     """Wait until the condition holds, and return what it gave."""
     give_up_at = time.monotonic() + PATIENCE_S
