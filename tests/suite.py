@@ -11,10 +11,11 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 SILENCE_S = 20
-# What takes longest comes first, so that no process is left alone with it at the end.
-LONGEST = ("deployed/", "test_try_account.py", "test_run.py", "test_pipeline.py", "test_build.py",
-           "test_requirements.py", "test_recall.py", "test_hanging_aws.py",
-           "test_worker.py")  # fmt: skip
+# What takes longest comes first, so that no process is left alone with it at the end. What mostly
+# waits comes before what computes.
+LONGEST = ("deployed/", "test_try_account.py", "test_run.py", "test_pipeline.py",
+           "test_hanging_aws.py", "test_smspartner.py", "test_build.py", "test_requirements.py",
+           "test_recall.py", "test_worker.py")  # fmt: skip
 
 
 class OneStack(LoadScopeScheduling):

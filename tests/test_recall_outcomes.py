@@ -31,6 +31,7 @@ def _hurry(tmp_path, monkeypatch):
     monkeypatch.setattr(follow, "POLL_S", 0.01)
     monkeypatch.setattr(follow, "QUIET_S", 0.05)
     monkeypatch.setattr(follow, "SILENCE_S", 1)
+    monkeypatch.setattr(dead_letters, "WAIT_S", 0)
 
 
 @pytest.fixture

@@ -17,6 +17,11 @@ class Killed(BaseException):
     pass
 
 
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch):
+    monkeypatch.setattr(dead_letters, "WAIT_S", 0)
+
+
 class OneAtATime:
     """A client of moto, whose queues are not safe to use from many threads."""
 

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 AT_ONCE = 10  # messages: SQS handles no more in one call
+WAIT_S = 2  # long polling: SQS asks all its servers before it returns none
 HIDDEN_S = 600  # so that a run sees each message once; after it, those of a killed run reappear
 
 Message = dict[str, Any]
@@ -17,7 +18,7 @@ def receive(sqs: Any, queue_url: str) -> list[Message]:
         MessageAttributeNames=["outcome", "code", "originalMessageId"],
         MessageSystemAttributeNames=["SentTimestamp"],
         VisibilityTimeout=HIDDEN_S,
-        WaitTimeSeconds=2,  # long polling: SQS asks all its servers before it returns none
+        WaitTimeSeconds=WAIT_S,
     )
     messages: list[Message] = answer.get("Messages", [])
     return messages

@@ -20,7 +20,7 @@ def artifacts() -> Path:
 def _sam_asks_often():
     """Have the SAM CLI not wait five seconds before it looks how a deployment goes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SAM_CLI_POLL_DELAY", "0.2")
+        patch.setenv("SAM_CLI_POLL_DELAY", "1")
         yield
 
 
