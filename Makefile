@@ -15,7 +15,7 @@ run: .venv-local/ready ## see the bundle work on this machine, then try it by ha
 	@exec .venv-local/bin/python -m infra.local.run
 
 test: ## everything that must hold: code, templates, build, behaviour
-	@echo "Environments and linters, then the tests: about five minutes on two cores."
+	@echo "Environments and linters, then the tests: four to five minutes on two cores."
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync code templates policies .venv-local/ready $(OTHER_PYTHON:%=.venv-system/ready)
 	@$(MAKE) --no-print-directory --jobs 2 tested $(OTHER_PYTHON:%=tested-on-%)
 tested: ; MAKEFLAGS= .venv/bin/python -m pytest --numprocesses 4 --cov
