@@ -170,7 +170,7 @@ def provider_url(provider, monkeypatch) -> Iterator[str]:
 
 
 class Cloud:
-    """The bundle's AWS resources, as moto has them; made past its API, which takes longer."""
+    """The bundle's AWS resources, as moto has them; created directly, because its API is slower."""
 
     def __init__(self, monkeypatch, clients):
         self.secrets, self.sqs, self.sns = clients
