@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -416,7 +417,7 @@ def hang(door, count):
 
     def wait(_):
         begun.release()
-        go_on.wait(10)
+        go_on.wait(60)
         return []
 
     door.script.extend([*[lambda _: []] * count, *[wait] * 50])
@@ -464,6 +465,25 @@ def test_one_request_is_one_request(door):
     go_on.set()
     process.communicate(timeout=120)
     assert process.returncode == 130
+
+
+def test_ctrl_c_waits_for_a_request_that_was_just_begun(door, recall, monkeypatch):
+    begun, go_on = hang(door, 0)
+
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            super().submit(*arguments)
+            assert begun.acquire(timeout=60)
+            threading.Timer(0.5, go_on.set).start()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sending, "ThreadPoolExecutor", Interrupted)
+    monkeypatch.setattr(sending.signal, "signal", lambda *_: None)  # this process keeps its own
+    Path("ids.txt").write_text("300")
+    ended, said = recall("--yes")
+    assert (ended, door.taken) == (130, ["300"])
+    assert "stopping, waiting for 1 request (" in said
+    assert "1 of 1 are accepted" in said
 
 
 def test_a_second_ctrl_c_waits_for_nothing(door):

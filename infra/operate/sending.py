@@ -1,6 +1,7 @@
 """Puts ids on the queue through the HTTP API: many per request, several requests at once."""
 
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ class Sender:
     keep: Callable[[list[str]], None]
     tell: Callable[[str], None]
     _stopped: Event = field(default_factory=Event)
+    _in_flight: set[int] = field(default_factory=set)  # ids of objects
 
     def send(self, plan: Plan) -> None:
         """Send all ids in order; raise Ending if some could not be sent.
@@ -62,21 +64,26 @@ class Sender:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)
                 self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-                running = sum(map(Future.running, sent))
-                some = f"{running} request{'s' * (running != 1)}"
+                count = len(self._in_flight)
+                some = f"{count} request{'s' * (count != 1)}"
                 console.print(f"stopping, waiting for {some} (run it again to continue)")
+                while self._in_flight:  # the interrupt may have kept the pool from knowing them all
+                    time.sleep(0.05)
                 raise
             finally:
                 self._stopped.set()
                 pool.shutdown(cancel_futures=True)
 
     def _send_request(self, request: Request) -> None:
+        self._in_flight.add(id(request))  # before it asks whether to stop
         try:
             with explained(ExitCode.UNFINISHED):
                 self._insist(request)
         except BaseException:
             self._stopped.set()  # the others would only fail in the same way
             raise
+        finally:
+            self._in_flight.remove(id(request))
 
     def _insist(self, request: Request) -> None:
         for pause_s in (*PAUSES_S, None):
