@@ -43,7 +43,7 @@ class Sender:
     keep: Callable[[list[str]], None]
     tell: Callable[[str], None]
     _stopped: Event = field(default_factory=Event)
-    _in_flight: set[int] = field(default_factory=set)  # ids of objects
+    _in_flight: list[Request] = field(default_factory=list)
 
     def send(self, plan: Plan) -> None:
         """Send all ids in order; raise Ending if some could not be sent.
@@ -67,7 +67,8 @@ class Sender:
                 count = len(self._in_flight)
                 some = f"{count} request{'s' * (count != 1)}"
                 console.print(f"stopping, waiting for {some} (run it again to continue)")
-                while self._in_flight:  # the interrupt may have kept the pool from knowing them all
+                # The pool does not wait for a thread that it was starting when the interrupt came.
+                while self._in_flight:
                     time.sleep(0.05)
                 raise
             finally:
@@ -75,7 +76,7 @@ class Sender:
                 pool.shutdown(cancel_futures=True)
 
     def _send_request(self, request: Request) -> None:
-        self._in_flight.add(id(request))  # before it asks whether to stop
+        self._in_flight.append(request)  # before it asks whether to stop
         try:
             with explained(ExitCode.UNFINISHED):
                 self._insist(request)
@@ -83,7 +84,7 @@ class Sender:
             self._stopped.set()  # the others would only fail in the same way
             raise
         finally:
-            self._in_flight.remove(id(request))
+            self._in_flight.remove(request)
 
     def _insist(self, request: Request) -> None:
         for pause_s in (*PAUSES_S, None):
