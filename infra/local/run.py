@@ -212,13 +212,13 @@ def follow(bundle: Bundle, seen: set[str]) -> None:
     """
     read_at = time.time()
     while True:
-        begun_at = time.time()
+        looked_at, begun_at = time.time(), time.monotonic()
         lines = list(bundle.settled(seen, read_at))
         bundle.put_latencies(lines)
         for line in lines:
             say("cancel settled", told(json.loads(line)))
-        read_at = begun_at
-        time.sleep(max(POLL_PAUSE_S, POLL_PAUSE_FACTOR * (time.time() - begun_at)))
+        read_at = looked_at
+        time.sleep(max(POLL_PAUSE_S, POLL_PAUSE_FACTOR * (time.monotonic() - begun_at)))
 
 
 def told(line: dict[str, object]) -> str:

@@ -252,6 +252,8 @@ class Clock:
     def time(self):
         return self.now
 
+    monotonic = time
+
     def sleep(self, seconds):
         self.now += seconds
         if self.now > 300:
